@@ -13,7 +13,8 @@
  *              .help = "hypotheses kept"},
  *             {"--scores", WR_OPT_FLAG, &o.scores, .help = "print the scores too"},
  *         };
- *         const wr_cli cli = {"translate", "translates text", table, WR_COUNT(table)};
+ *         const wr_cli cli = {.command = "translate", .summary = "translate text",
+ *                             .opts = table, .opt_n = WR_COUNT(table)};
  *         int code = wr_cli_begin(&cli, argc, argv);
  *         if (code >= 0) return code;
  *         wr_error err = {0};
@@ -53,7 +54,7 @@ typedef struct wr_opt {
     const char *value;    /* the value's word in --help ("N"); NULL: chosen by kind */
     const char *fallback; /* default as text, shown in --help; NULL: `to` keeps what it holds */
     const char *choices;  /* "bpe|unigram": the strings allowed; NULL: any */
-    double min, max;      /* limits of numbers, both included; both zero: no limits */
+    double min, max;      /* limits of numbers, included; max < min: only min; both 0: none */
     bool required;        /* wrong usage when missing */
     bool *given;          /* may be NULL; true when the command line has it */
     const char *help;     /* one sentence without a full stop */
@@ -79,7 +80,8 @@ wr_status wr_cli_parse(const wr_cli *cli, int argc, char **argv, bool *help, wr_
 void wr_cli_usage(const wr_cli *cli, wr_str *text);
 
 /* wr_cli_parse() plus its output: -1 to go on; otherwise the exit status to return (0 after --help,
- * which goes to stdout; 2 after wrong usage, 1 after other failures, said on stderr). */
+ * which goes to stdout; 2 after wrong usage, 1 after other failures, said on stderr; the table's
+ * lists are then freed). */
 int wr_cli_begin(const wr_cli *cli, int argc, char **argv);
 
 /* The exit status for `status`: 0, 2 for WR_ERR_USAGE, 1 for the rest. A failure is printed on
