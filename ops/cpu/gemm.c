@@ -1,0 +1,207 @@
+/* gemm.c: the checks of a matrix product, the choice of its backend, and the CBLAS backend. */
+#include "ops/cpu/gemm.h"
+#include "ops/cpu/gemm_impl.h"
+
+#include <cblas.h>
+#include <limits.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *wr_gemm_backend_name(wr_gemm_backend backend) {
+    static const char *const names[WR_GEMM_BACKENDS] = {"auto",    "packed", "rows",
+                                                        "batched", "dnnl",   "cblas"};
+    return (unsigned)backend < WR_GEMM_BACKENDS ? names[backend] : "unknown";
+}
+
+const char *wr_gemm_plan_name(const wr_gemm_plan *plan) {
+    return wr_gemm_backend_name(plan->backend);
+}
+
+size_t wr_gemm_workspace(const wr_gemm_plan *plan) { return plan->workspace; }
+
+void wr_gemm_plan_free(wr_gemm_plan *plan) { free(plan); }
+
+/* One operand as it is stored: `rows` rows of `cols` elements, `*ld` apart. */
+static wr_status check_operand(const char *name, int64_t rows, int64_t cols, int64_t *ld,
+                               int64_t stride, int64_t batch, wr_error *err) {
+    if (*ld == 0) *ld = cols > 0 ? cols : 1;
+    if (*ld < cols)
+        return wr_fail(err, WR_ERR_INPUT,
+                       "matrix product: rows of %s have %lld elements but lie %lld apart; give at "
+                       "least the row length, or 0 for contiguous rows",
+                       name, (long long)cols, (long long)*ld);
+    int64_t extent = 0, last = 0;
+    bool overflow = __builtin_mul_overflow(rows, *ld, &extent) ||
+                    __builtin_mul_overflow(batch, stride, &last) ||
+                    __builtin_add_overflow(extent, last, &extent) || extent > INT64_MAX / 64;
+    if (stride < 0 || overflow)
+        return wr_fail(err, WR_ERR_INPUT,
+                       "matrix product: %s of %lld x %lld elements, batch %lld, stride %lld, does "
+                       "not fit in memory addresses",
+                       name, (long long)rows, (long long)cols, (long long)batch, (long long)stride);
+    return WR_OK;
+}
+
+static wr_status check_spec(wr_gemm_spec *s, wr_error *err) {
+    if (s->m < 0 || s->n < 0 || s->k < 0 || s->batch < 0)
+        return wr_fail(
+            err, WR_ERR_INPUT,
+            "matrix product: batch %lld, m %lld, n %lld, k %lld: no size may be negative",
+            (long long)s->batch, (long long)s->m, (long long)s->n, (long long)s->k);
+    if ((unsigned)s->dtype > WR_GEMM_F64 || (unsigned)s->act > WR_GEMM_GELU ||
+        (unsigned)s->backend >= WR_GEMM_BACKENDS)
+        return wr_fail(err, WR_ERR_LIBRARY,
+                       "matrix product: dtype %d, activation %d or backend %d is unknown",
+                       (int)s->dtype, (int)s->act, (int)s->backend);
+    wr_status status = check_operand("A", s->trans_a ? s->k : s->m, s->trans_a ? s->m : s->k,
+                                     &s->lda, s->stride_a, s->batch, err);
+    if (status == WR_OK)
+        status = check_operand("B", s->trans_b ? s->n : s->k, s->trans_b ? s->k : s->n, &s->ldb,
+                               s->stride_b, s->batch, err);
+    if (status == WR_OK)
+        status = check_operand("C", s->m, s->n, &s->ldc, s->stride_c, s->batch, err);
+    if (status != WR_OK) return status;
+    int64_t c_extent = s->m > 0 ? (s->m - 1) * s->ldc + s->n : 0;
+    if (s->batch > 1 && s->stride_c < c_extent)
+        return wr_fail(err, WR_ERR_INPUT,
+                       "matrix product: the %lld results lie %lld elements apart and overlap; each "
+                       "takes %lld",
+                       (long long)s->batch, (long long)s->stride_c, (long long)c_extent);
+    if (s->threads <= 0) s->threads = omp_get_max_threads();
+    return WR_OK;
+}
+
+static bool fits_int(const wr_gemm_spec *s) {
+    return s->m <= INT_MAX && s->n <= INT_MAX && s->k <= INT_MAX && s->lda <= INT_MAX &&
+           s->ldb <= INT_MAX && s->ldc <= INT_MAX;
+}
+
+static wr_gemm_backend choose(const wr_gemm_spec *s) {
+    (void)s;
+    return WR_GEMM_CBLAS;
+}
+
+wr_gemm_plan *wr_gemm_plan_new(const wr_gemm_spec *spec, wr_error *err) {
+    wr_gemm_spec s = *spec;
+    if (check_spec(&s, err) != WR_OK) return NULL;
+    wr_gemm_backend backend = s.backend == WR_GEMM_AUTO ? choose(&s) : s.backend;
+    bool able = backend == WR_GEMM_CBLAS || (backend == WR_GEMM_DNNL && s.dtype == WR_GEMM_F32);
+    if (!able || !fits_int(&s)) {
+        wr_fail(err, WR_ERR_INPUT, "matrix product: backend %s cannot do m %lld, n %lld, k %lld",
+                wr_gemm_backend_name(backend), (long long)s.m, (long long)s.n, (long long)s.k);
+        return NULL;
+    }
+    wr_gemm_plan *plan = malloc(sizeof *plan);
+    if (plan == NULL) {
+        wr_fail_memory(err, "the plan of a matrix product", sizeof *plan);
+        return NULL;
+    }
+    *plan = (wr_gemm_plan){.s = s, .backend = backend, .workspace = 0};
+    return plan;
+}
+
+void wr__gemm_cblas(const wr_gemm_spec *s, const void *a, const void *b, void *c) {
+    CBLAS_TRANSPOSE ta = s->trans_a ? CblasTrans : CblasNoTrans;
+    CBLAS_TRANSPOSE tb = s->trans_b ? CblasTrans : CblasNoTrans;
+    int m = (int)s->m, n = (int)s->n, k = (int)s->k;
+    int lda = (int)s->lda, ldb = (int)s->ldb, ldc = (int)s->ldc;
+    for (int64_t i = 0; i < s->batch; i++) {
+        if (s->dtype == WR_GEMM_F32)
+            cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1.0f, (const float *)a + i * s->stride_a,
+                        lda, (const float *)b + i * s->stride_b, ldb, s->accumulate ? 1.0f : 0.0f,
+                        (float *)c + i * s->stride_c, ldc);
+        else
+            cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1.0, (const double *)a + i * s->stride_a,
+                        lda, (const double *)b + i * s->stride_b, ldb, s->accumulate ? 1.0 : 0.0,
+                        (double *)c + i * s->stride_c, ldc);
+    }
+}
+
+static float act_f32(float x, wr_gemm_act act) {
+    if (act == WR_GEMM_RELU) return x > 0.0f ? x : 0.0f;
+    if (act == WR_GEMM_GELU) return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    return x;
+}
+
+static double act_f64(double x, wr_gemm_act act) {
+    if (act == WR_GEMM_RELU) return x > 0.0 ? x : 0.0;
+    if (act == WR_GEMM_GELU) return 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));
+    return x;
+}
+
+void wr__gemm_epilogue_f32(float *c, int64_t ldc, int64_t rows, int64_t n, const float *bias,
+                           wr_gemm_act act) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < n; j++)
+            c[i * ldc + j] = act_f32(c[i * ldc + j] + (bias != NULL ? bias[j] : 0.0f), act);
+}
+
+void wr__gemm_epilogue_f64(double *c, int64_t ldc, int64_t rows, int64_t n, const double *bias,
+                           wr_gemm_act act) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < n; j++)
+            c[i * ldc + j] = act_f64(c[i * ldc + j] + (bias != NULL ? bias[j] : 0.0), act);
+}
+
+/* The product by a library, with the thread count of this call only, then the epilogue. */
+static void run_library(const wr_gemm_plan *plan, const void *a, const void *b, void *c,
+                        const void *bias) {
+    const wr_gemm_spec *s = &plan->s;
+    int before = omp_get_max_threads();
+    omp_set_num_threads(s->threads);
+    if (plan->backend != WR_GEMM_DNNL || !wr__gemm_dnnl(s, a, b, c)) wr__gemm_cblas(s, a, b, c);
+    omp_set_num_threads(before);
+    if (bias == NULL && s->act == WR_GEMM_LINEAR) return;
+    for (int64_t i = 0; i < s->batch; i++) {
+        if (s->dtype == WR_GEMM_F32)
+            wr__gemm_epilogue_f32((float *)c + i * s->stride_c, s->ldc, s->m, s->n, bias, s->act);
+        else
+            wr__gemm_epilogue_f64((double *)c + i * s->stride_c, s->ldc, s->m, s->n, bias, s->act);
+    }
+}
+
+void wr_gemm_run(const wr_gemm_plan *plan, const void *a, const void *b, void *c, const void *bias,
+                 void *workspace) {
+    const wr_gemm_spec *s = &plan->s;
+    if (s->batch == 0 || s->m == 0 || s->n == 0) return;
+    (void)workspace;
+    run_library(plan, a, b, c, s->bias ? bias : NULL);
+}
+
+static double best_rate(const wr_gemm_plan *plan, const float *a, const float *b, float *c,
+                        double seconds) {
+    double flops = 2.0 * (double)plan->s.m * (double)plan->s.n * (double)plan->s.k, best = 0;
+    double end = wr_now() + seconds;
+    do {
+        double start = wr_now();
+        wr_gemm_run(plan, a, b, c, NULL, NULL);
+        double rate = flops / (wr_now() - start) * 1e-9;
+        if (rate > best) best = rate;
+    } while (wr_now() < end);
+    return best;
+}
+
+double wr_gemm_peak_gflops(int threads) {
+    enum { SIDE = 1024 };
+    size_t n = (size_t)SIDE * SIDE;
+    float *x = calloc(3 * n, sizeof *x);
+    if (x == NULL) return 0.0;
+    double best = 0;
+    for (int backend = WR_GEMM_DNNL; backend <= WR_GEMM_CBLAS; backend++) {
+        wr_gemm_spec s = {.batch = 1,
+                          .m = SIDE,
+                          .n = SIDE,
+                          .k = SIDE,
+                          .threads = threads,
+                          .backend = (wr_gemm_backend)backend};
+        wr_gemm_plan *plan = wr_gemm_plan_new(&s, NULL);
+        if (plan == NULL) continue;
+        double rate = best_rate(plan, x, x + n, x + 2 * n, 0.1);
+        if (rate > best) best = rate;
+        wr_gemm_plan_free(plan);
+    }
+    free(x);
+    return best;
+}
