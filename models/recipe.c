@@ -1,0 +1,445 @@
+/* recipe.c: YAML and `--set` to a recipe and back; see recipe.h for the contracts.
+ *
+ * libyaml parses and knows the line of every node, which libcyaml (that stands on it) does not hand
+ * to later checks; the table of keys is the schema. */
+#include "models/recipe.h"
+#include "models/recipe_nearest.h"
+#include "models/recipe_table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+enum { PATH_MAX_BYTES = 256 };
+
+/* Where a key's value came from: a line of the file, a --set, or neither (the default). */
+typedef struct origin {
+    size_t line;
+    const char *set;
+} origin;
+
+typedef struct loader {
+    const char *name; /* of the file */
+    wr_recipe *recipe;
+    origin *origins; /* [wr__key_n] */
+    yaml_document_t *document;
+    wr_error *err;
+} loader;
+
+/* "FILE:LINE", or "--set key=value"; FILE alone for a default. */
+static void add_place(const loader *l, origin from, wr_str *text) {
+    if (from.set != NULL)
+        wr_str_add(text, "--set %s", from.set);
+    else if (from.line > 0)
+        wr_str_add(text, "%s:%zu", l->name, from.line);
+    else
+        wr_str_add(text, "%s", l->name);
+}
+
+/* "PLACE: WHAT"; takes over `what`. */
+static wr_status fail_at(const loader *l, origin from, wr_str *what) {
+    wr_str place = {0};
+    add_place(l, from, &place);
+    if (place.oom || what->oom)
+        wr_fail_memory(l->err, "a message about a recipe", what->cap);
+    else
+        wr_fail(l->err, WR_ERR_INPUT, "%s: %s", wr_str_text(&place), wr_str_text(what));
+    wr_str_free(&place);
+    wr_str_free(what);
+    return l->err != NULL ? l->err->status : WR_ERR_INPUT;
+}
+
+/* ---- names ---- */
+
+static const char *last_part(const char *path) {
+    const char *dot = strrchr(path, '.');
+    return dot == NULL ? path : dot + 1;
+}
+
+static const wr__key *find_key(const char *path) {
+    for (size_t i = 0; i < wr__key_n; i++)
+        if (strcmp(wr__keys[i].path, path) == 0) return &wr__keys[i];
+    return NULL;
+}
+
+static bool is_section(const char *path) {
+    size_t n = strlen(path);
+    for (size_t i = 0; i < wr__key_n; i++)
+        if (strncmp(wr__keys[i].path, path, n) == 0 && wr__keys[i].path[n] == '.') return true;
+    return false;
+}
+
+/* Whether key `i` is the first one with its section; `*n` is the length of the section's name. */
+static bool begins_section(size_t i, size_t *n) {
+    const char *path = wr__keys[i].path;
+    *n = (size_t)(last_part(path) - path) - 1;
+    return i == 0 || strncmp(wr__keys[i - 1].path, path, *n + 1) != 0;
+}
+
+/* The key that was probably meant: the same last part in another section, or the nearest path. */
+static const char *nearest_key(const char *path) {
+    for (size_t i = 0; i < wr__key_n; i++)
+        if (strcmp(last_part(wr__keys[i].path), last_part(path)) == 0) return wr__keys[i].path;
+    wr_nearest nearest = {.word = path};
+    for (size_t i = 0; i < wr__key_n; i++)
+        wr_nearest_try(&nearest, wr__keys[i].path);
+    return nearest.best;
+}
+
+/* Append what may stand in the section of `path`: its keys, or the names of the sections. */
+static void add_neighbours(const char *path, wr_str *text) {
+    size_t n = (size_t)(last_part(path) - path);
+    size_t length;
+    const char *comma = "";
+    for (size_t i = 0; i < wr__key_n; i++) {
+        const char *known = wr__keys[i].path;
+        bool inside = n > 0 && strncmp(known, path, n) == 0;
+        if (inside)
+            wr_str_add(text, "%s%s", comma, known + n);
+        else if (n == 0 && begins_section(i, &length))
+            wr_str_add(text, "%s%.*s", comma, (int)length, known);
+        else
+            continue;
+        comma = ", ";
+    }
+}
+
+/* The section that was probably meant goes to `best` (PATH_MAX_BYTES); false when none is near. */
+static bool nearest_section(const char *word, char *best) {
+    wr_nearest nearest = {.word = word};
+    char name[PATH_MAX_BYTES];
+    size_t n;
+    for (size_t i = 0; i < wr__key_n; i++) {
+        if (!begins_section(i, &n)) continue;
+        snprintf(name, sizeof name, "%.*s", (int)n, wr__keys[i].path);
+        wr_nearest_try(&nearest, name);
+        if (nearest.best != name) continue;
+        memcpy(best, name, sizeof name);
+        nearest.best = best;
+    }
+    return nearest.best != NULL;
+}
+
+static wr_status fail_unknown(const loader *l, origin from, const char *path) {
+    wr_str what = {0};
+    char section[PATH_MAX_BYTES];
+    const char *meant = nearest_key(path);
+    bool top = strchr(path, '.') == NULL;
+    if (top && nearest_section(path, section)) meant = section;
+    wr_str_add(&what, "unknown key '%s'", path);
+    if (meant != NULL) wr_str_add(&what, "; did you mean '%s'?", meant);
+    wr_str_add(&what, "%s allowed %s", meant != NULL ? "" : ";", top ? "at the top: " : "there: ");
+    add_neighbours(path, &what);
+    return fail_at(l, from, &what);
+}
+
+/* ---- values ---- */
+
+static wr_status fail_value(const loader *l, origin from, const wr__key *key, const char *is) {
+    wr_str what = {0};
+    wr_str_add(&what, "%s must be ", key->path);
+    wr__key_allowed(key, &what);
+    wr_str_add(&what, ", but is %s", is);
+    return fail_at(l, from, &what);
+}
+
+static wr_status set_value(loader *l, origin from, const wr__key *key, const char *text,
+                           bool quoted) {
+    if (wr__key_read(key, text, quoted, l->recipe)) {
+        l->origins[key - wr__keys] = from;
+        return WR_OK;
+    }
+    wr_str is = {0};
+    if (text[0] == '\0' && !quoted)
+        wr_str_add(&is, "empty");
+    else
+        wr_str_add(&is, quoted ? "the text '%s'" : "'%s'", text);
+    wr_status status = fail_value(l, from, key, wr_str_text(&is));
+    wr_str_free(&is);
+    return status;
+}
+
+static wr_status set_defaults(loader *l) {
+    for (size_t i = 0; i < wr__key_n; i++) {
+        wr_status status = set_value(l, (origin){0}, &wr__keys[i], wr__keys[i].fallback, false);
+        if (status != WR_OK) return status;
+    }
+    return WR_OK;
+}
+
+/* ---- the YAML document ---- */
+
+static wr_status walk_mapping(loader *l, const yaml_node_t *mapping, const char *section);
+
+static const char *node_kind(const yaml_node_t *node) {
+    if (node->type == YAML_MAPPING_NODE) return "a mapping";
+    return node->type == YAML_SEQUENCE_NODE ? "a list" : "a value";
+}
+
+static origin line_of(const yaml_node_t *node) {
+    return (origin){.line = node->start_mark.line + 1};
+}
+
+static const char *scalar(const yaml_node_t *node) { return (const char *)node->data.scalar.value; }
+
+/* One "key: value" below `section` ("" at the top). */
+static wr_status walk_pair(loader *l, const yaml_node_t *key_node, const yaml_node_t *node,
+                           const char *section) {
+    wr_str what = {0};
+    if (key_node->type != YAML_SCALAR_NODE) {
+        wr_str_add(&what, "a key must be a word, but is %s", node_kind(key_node));
+        return fail_at(l, line_of(key_node), &what);
+    }
+    char path[PATH_MAX_BYTES];
+    snprintf(path, sizeof path, "%s%s%.100s", section, section[0] != '\0' ? "." : "",
+             scalar(key_node));
+    origin here = line_of(key_node);
+    const wr__key *key = find_key(path);
+    if (key == NULL && !is_section(path)) return fail_unknown(l, here, path);
+    if (key == NULL && node->type == YAML_MAPPING_NODE) return walk_mapping(l, node, path);
+    if (key == NULL) {
+        wr_str_add(&what, "%s must be a section with keys below it, but is %s", path,
+                   node_kind(node));
+        return fail_at(l, here, &what);
+    }
+    if (l->origins[key - wr__keys].line > 0) {
+        wr_str_add(&what, "%s stands here again; it was set in line %zu", path,
+                   l->origins[key - wr__keys].line);
+        return fail_at(l, here, &what);
+    }
+    if (node->type != YAML_SCALAR_NODE) return fail_value(l, here, key, node_kind(node));
+    bool quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    return set_value(l, here, key, scalar(node), quoted);
+}
+
+static wr_status walk_mapping(loader *l, const yaml_node_t *mapping, const char *section) {
+    const yaml_node_pair_t *end = mapping->data.mapping.pairs.top;
+    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start; pair < end; pair++) {
+        const yaml_node_t *key = yaml_document_get_node(l->document, pair->key);
+        const yaml_node_t *value = yaml_document_get_node(l->document, pair->value);
+        wr_status status = walk_pair(l, key, value, section);
+        if (status != WR_OK) return status;
+    }
+    return WR_OK;
+}
+
+static wr_status fail_yaml(const loader *l, const yaml_parser_t *parser) {
+    if (parser->error == YAML_MEMORY_ERROR) return wr_fail_memory(l->err, l->name, 0);
+    wr_str what = {0};
+    wr_str_add(&what, "this is not YAML: %s%s%s", parser->problem != NULL ? parser->problem : "",
+               parser->context != NULL ? " " : "", parser->context != NULL ? parser->context : "");
+    return fail_at(l, (origin){.line = parser->problem_mark.line + 1}, &what);
+}
+
+static wr_status walk_document(loader *l, yaml_parser_t *parser) {
+    const yaml_node_t *root = yaml_document_get_root_node(l->document);
+    wr_str what = {0};
+    if (root == NULL) return WR_OK; /* an empty file: all defaults */
+    if (root->type != YAML_MAPPING_NODE) {
+        wr_str_add(&what, "a recipe is a mapping of sections, but this is %s", node_kind(root));
+        return fail_at(l, line_of(root), &what);
+    }
+    wr_status status = walk_mapping(l, root, "");
+    if (status != WR_OK) return status;
+    yaml_document_t next;
+    if (!yaml_parser_load(parser, &next)) return fail_yaml(l, parser);
+    const yaml_node_t *more = yaml_document_get_root_node(&next);
+    size_t line = more == NULL ? 0 : more->start_mark.line + 1;
+    yaml_document_delete(&next);
+    if (more == NULL) return WR_OK;
+    wr_str_add(&what, "a second document begins here; a recipe is one");
+    return fail_at(l, (origin){.line = line}, &what);
+}
+
+static wr_status read_yaml(loader *l, const char *text, size_t n) {
+    yaml_parser_t parser;
+    yaml_document_t document;
+    if (!yaml_parser_initialize(&parser)) return wr_fail_memory(l->err, l->name, 0);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
+    wr_status status;
+    if (yaml_parser_load(&parser, &document)) {
+        l->document = &document;
+        status = walk_document(l, &parser);
+        yaml_document_delete(&document);
+    } else {
+        status = fail_yaml(l, &parser);
+    }
+    yaml_parser_delete(&parser);
+    return status;
+}
+
+/* ---- --set ---- */
+
+static wr_status apply_set(loader *l, const char *set) {
+    origin from = {.set = set};
+    wr_str what = {0};
+    const char *equals = strchr(set, '=');
+    if (equals == NULL) {
+        wr_str_add(&what, "a setting is key.path=value, e.g. train.seed=7");
+        return fail_at(l, from, &what);
+    }
+    char path[PATH_MAX_BYTES];
+    snprintf(path, sizeof path, "%.*s", (int)(equals - set < 200 ? equals - set : 200), set);
+    const wr__key *key = find_key(path);
+    if (key != NULL) return set_value(l, from, key, equals + 1, false);
+    if (!is_section(path)) return fail_unknown(l, from, path);
+    wr_str_add(&what, "%s is a section; name one of its keys, e.g. train.seed=7", path);
+    return fail_at(l, from, &what);
+}
+
+/* ---- checks that look at several keys ---- */
+
+/* A conflict between two keys is told where the later of the two was set. */
+static wr_status conflict(const loader *l, const char *a, const char *b, wr_str *what) {
+    origin first = l->origins[find_key(a) - wr__keys];
+    origin second = l->origins[find_key(b) - wr__keys];
+    bool use_first = first.set != NULL || (second.set == NULL && first.line >= second.line);
+    return fail_at(l, use_first ? first : second, what);
+}
+
+/* "1, 2, 4, 8": the divisors of `n` up to 64. */
+static void add_divisors(int n, wr_str *text) {
+    const char *comma = "";
+    for (int d = 1; d <= n && d <= 64; d++) {
+        if (n % d != 0) continue;
+        wr_str_add(text, "%s%d", comma, d);
+        comma = ", ";
+    }
+}
+
+static wr_status check_model(const loader *l) {
+    const wr_recipe_model *m = &l->recipe->model;
+    wr_str what = {0};
+    if (m->dim % m->heads != 0) {
+        wr_str_add(&what, "model.heads = %d does not divide model.dim = %d; allowed: ", m->heads,
+                   m->dim);
+        add_divisors(m->dim, &what);
+        return conflict(l, "model.heads", "model.dim", &what);
+    }
+    if (m->dim % 2 != 0) {
+        wr_str_add(&what, "model.dim = %d must be even for sinusoidal positions", m->dim);
+        return conflict(l, "model.dim", "model.dim", &what);
+    }
+    if (l->recipe->data.max_tokens < m->max_len) {
+        wr_str_add(&what,
+                   "data.max_tokens = %d must be at least model.max_len = %d, or the longest "
+                   "sentence fits into no batch",
+                   l->recipe->data.max_tokens, m->max_len);
+        return conflict(l, "data.max_tokens", "model.max_len", &what);
+    }
+    return WR_OK;
+}
+
+static wr_status check_train(const loader *l) {
+    const wr_recipe_train *t = &l->recipe->train;
+    wr_str what = {0};
+    if (t->average_best > t->keep_best) {
+        wr_str_add(&what, "train.average_best = %d must be at most train.keep_best = %d",
+                   t->average_best, t->keep_best);
+        return conflict(l, "train.average_best", "train.keep_best", &what);
+    }
+    if (t->best_by == WR_RECIPE_BEST_BLEU && t->valid_decode == WR_RECIPE_VALID_NONE) {
+        wr_str_add(&what, "train.best_by = bleu needs translations of the validation data, but "
+                          "train.valid_decode = none; allowed: best_by nll, or valid_decode "
+                          "greedy or beam");
+        return conflict(l, "train.best_by", "train.valid_decode", &what);
+    }
+    return WR_OK;
+}
+
+static wr_status check_optim(const loader *l) {
+    const wr_recipe_optim *o = &l->recipe->optim;
+    wr_str what = {0};
+    if (o->weight_decay > 0 && o->type == WR_RECIPE_ADAM) {
+        wr_str_add(&what, "optim.weight_decay = %g needs optim.type = adamw; adam allows only 0",
+                   o->weight_decay);
+        return conflict(l, "optim.weight_decay", "optim.type", &what);
+    }
+    if (o->lr_start > o->lr) {
+        wr_str_add(&what, "optim.lr_start = %g must be at most optim.lr = %g", o->lr_start, o->lr);
+        return conflict(l, "optim.lr_start", "optim.lr", &what);
+    }
+    if (o->lr_end > o->lr) {
+        wr_str_add(&what, "optim.lr_end = %g must be at most optim.lr = %g", o->lr_end, o->lr);
+        return conflict(l, "optim.lr_end", "optim.lr", &what);
+    }
+    bool ends = o->schedule == WR_RECIPE_LINEAR || o->schedule == WR_RECIPE_COSINE;
+    int horizon = o->horizon > 0 ? o->horizon : l->recipe->train.max_updates;
+    const char *by = o->horizon > 0 ? "optim.horizon" : "train.max_updates";
+    if (ends && o->warmup >= horizon) {
+        wr_str_add(&what, "optim.warmup = %d must be below %s = %d, where the schedule ends",
+                   o->warmup, by, horizon);
+        return conflict(l, "optim.warmup", by, &what);
+    }
+    return WR_OK;
+}
+
+static wr_status check_all(const loader *l) {
+    wr_status status = check_model(l);
+    if (status == WR_OK) status = check_train(l);
+    if (status == WR_OK) status = check_optim(l);
+    return status;
+}
+
+/* ---- the public functions ---- */
+
+wr_status wr_recipe_parse(const char *text, size_t n, const char *name, const char *const *set,
+                          size_t set_n, wr_recipe *recipe, wr_error *err) {
+    memset(recipe, 0, sizeof *recipe);
+    origin *origins = calloc(wr__key_n, sizeof *origins);
+    if (origins == NULL) return wr_fail_memory(err, "a recipe", wr__key_n * sizeof *origins);
+    loader l = {.name = name, .recipe = recipe, .origins = origins, .err = err};
+    wr_status status = set_defaults(&l);
+    if (status == WR_OK) status = read_yaml(&l, text, n);
+    for (size_t i = 0; i < set_n && status == WR_OK; i++)
+        status = apply_set(&l, set[i]);
+    if (status == WR_OK) status = check_all(&l);
+    free(origins);
+    return status;
+}
+
+wr_status wr_recipe_load(const char *path, const char *const *set, size_t set_n, wr_recipe *recipe,
+                         wr_error *err) {
+    char *text;
+    size_t n;
+    wr_status status = wr_file_read(path, &text, &n, err);
+    if (status != WR_OK) return status;
+    status = wr_recipe_parse(text, n, path, set, set_n, recipe, err);
+    free(text);
+    return status;
+}
+
+void wr_recipe_text(const wr_recipe *recipe, wr_str *text) {
+    size_t n;
+    for (size_t i = 0; i < wr__key_n; i++) {
+        const wr__key *key = &wr__keys[i];
+        if (begins_section(i, &n)) wr_str_add(text, "%.*s:\n", (int)n, key->path);
+        wr_str_add(text, "  %s: ", last_part(key->path));
+        wr__key_write(key, recipe, text);
+        wr_str_add(text, "\n");
+    }
+}
+
+wr_status wr_recipe_save(const wr_recipe *recipe, const char *path, wr_error *err) {
+    wr_str text = {0};
+    wr_recipe_text(recipe, &text);
+    wr_status status = text.oom ? wr_fail_memory(err, "the text of a recipe", text.cap)
+                                : wr_file_replace(path, text.text, text.len, err);
+    wr_str_free(&text);
+    return status;
+}
+
+void wr_recipe_reference(wr_str *text) {
+    size_t n;
+    for (size_t i = 0; i < wr__key_n; i++) {
+        const wr__key *key = &wr__keys[i];
+        if (begins_section(i, &n)) {
+            wr_str_add(text, "%s## `%.*s`\n\n", i == 0 ? "" : "\n", (int)n, key->path);
+            wr_str_add(text, "| key | allowed | default | meaning |\n|---|---|---|---|\n");
+        }
+        wr_str_add(text, "| `%s` | ", last_part(key->path));
+        wr__key_allowed(key, text);
+        wr_str_add(text, " | `%s` | %s |\n", key->fallback, key->help);
+    }
+}

@@ -1,0 +1,291 @@
+/* recipe_table.c: every recipe key with type, limits, default and meaning, in one table. */
+#include "models/recipe_table.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHOICE_TEXT(name, text) text "|"
+
+/* The member path equals the key path, so a row cannot point at another key's value. */
+#define ROW(kind_, member, ...)                                                                    \
+    { .path = #member, .kind = kind_, .offset = offsetof(wr_recipe, member), __VA_ARGS__ }
+#define INT(member, default_, min_, max_, help_)                                                   \
+    ROW(WR__KEY_INT, member, .fallback = default_, .min = min_, .max = max_, .help = help_)
+#define WIDE(member, default_, min_, max_, help_)                                                  \
+    ROW(WR__KEY_WIDE, member, .fallback = default_, .min = min_, .max = max_, .help = help_)
+#define REAL(member, default_, min_, max_, help_)                                                  \
+    ROW(WR__KEY_REAL, member, .fallback = default_, .min = min_, .max = max_, .help = help_)
+#define RATE(member, default_, help_) /* [0, 1) */                                                 \
+    ROW(WR__KEY_REAL, member, .fallback = default_, .max = 1, .below = true, .help = help_)
+#define BOOL(member, default_, help_) ROW(WR__KEY_BOOL, member, .fallback = default_, .help = help_)
+#define CHOICE(member, list, default_, help_)                                                      \
+    ROW(WR__KEY_CHOICE, member, .fallback = default_, .choices = list(CHOICE_TEXT), .help = help_)
+
+/* clang-format off */
+const wr__key wr__keys[] = {
+    CHOICE(model.type, WR_RECIPE_MODELS, "transformer",
+           "the family of the model"),
+    INT(model.dim, "256", 2, 65536,
+        "features of embeddings and layers (D); even, and a multiple of `model.heads`"),
+    INT(model.ffn, "1024", 1, 1048576,
+        "inner features of the feed-forward layers"),
+    INT(model.heads, "4", 1, 1024,
+        "attention heads; must divide `model.dim`"),
+    INT(model.encoder_layers, "3", 1, 1000,
+        "layers of the encoder"),
+    INT(model.decoder_layers, "3", 1, 1000,
+        "layers of the decoder"),
+    CHOICE(model.norm, WR_RECIPE_NORMS, "pre",
+           "layer norm before each block (`pre`, trains without a long warm-up) or after it "
+           "(`post`, the paper of 2017)"),
+    CHOICE(model.activation, WR_RECIPE_ACTIVATIONS, "relu",
+           "non-linearity of the feed-forward layers"),
+    RATE(model.dropout, "0.1",
+         "dropout of embeddings and of each block's output"),
+    RATE(model.attention_dropout, "0",
+         "dropout of attention weights"),
+    RATE(model.activation_dropout, "0",
+         "dropout behind the non-linearity of the feed-forward layers"),
+    CHOICE(model.embeddings, WR_RECIPE_EMBEDDINGS, "target",
+           "which tables are one: target embedding and readout (`target`), these and the source "
+           "embedding (`joint`, needs a joint vocabulary), or none (`separate`)"),
+    CHOICE(model.positions, WR_RECIPE_POSITIONS, "sinusoidal",
+           "how positions are told to the model"),
+    INT(model.max_len, "256", 2, 65536,
+        "longest sentence in tokens, its end included"),
+
+    INT(data.max_tokens, "4096", 1, 100000000,
+        "tokens of a batch with padding, counted on the longer side; at least `model.max_len`"),
+    INT(data.max_sentences, "0", 0, 100000000,
+        "sentence pairs of a batch at most; 0: no limit"),
+    INT(data.length_multiple, "8", 1, 1024,
+        "lengths of a batch are rounded up to a multiple of this, so that plans are reused"),
+
+    INT(train.max_updates, "100000", 1, 1000000000,
+        "stop after this many updates"),
+    REAL(train.max_minutes, "0", 0, 1000000,
+         "stop after this many minutes; 0: no limit"),
+    INT(train.accumulate, "1", 1, 100000,
+        "batches whose gradients are summed for one update"),
+    RATE(train.label_smoothing, "0.1",
+         "probability spread evenly over the vocabulary in the training loss"),
+    REAL(train.clip_norm, "1", 0, 1e9,
+         "largest norm of the whole gradient; 0: no clipping"),
+    WIDE(train.seed, "1", 0, 9007199254740991.0,
+         "seed of initial values, dropout and the order of the data"),
+    INT(train.report_every, "100", 1, 1000000000,
+        "updates between lines of log.jsonl"),
+    INT(train.checkpoint_every, "1000", 1, 1000000000,
+        "updates between checkpoints"),
+    INT(train.valid_every, "1000", 1, 1000000000,
+        "updates between validations"),
+    CHOICE(train.valid_decode, WR_RECIPE_VALID_DECODES, "greedy",
+           "how a validation translates for BLEU; `none`: it computes the loss only"),
+    INT(train.valid_beam, "4", 1, 1000,
+        "beam of the validation when `train.valid_decode` is `beam`"),
+    INT(train.valid_sentences, "0", 0, 1000000000,
+        "sentences a validation translates, from the beginning of the split; 0: all"),
+    CHOICE(train.best_by, WR_RECIPE_BEST_BY, "bleu",
+           "what makes a checkpoint better: lower loss on the validation data (`nll`) or higher "
+           "BLEU"),
+    INT(train.keep_best, "5", 1, 1000,
+        "best checkpoints kept"),
+    INT(train.average_best, "5", 0, 1000,
+        "best checkpoints averaged into `average` at the end; 0: none; at most "
+        "`train.keep_best`"),
+    INT(train.patience, "0", 0, 1000000,
+        "stop after this many validations without a better one; 0: never"),
+
+    CHOICE(optim.type, WR_RECIPE_OPTIMIZERS, "adam",
+           "`adamw` has decoupled weight decay"),
+    ROW(WR__KEY_REAL, optim.lr, .fallback = "0.001", .max = 100, .above = true,
+        .help = "learning rate at its peak"),
+    RATE(optim.beta1, "0.9",
+         "decay of the mean of gradients"),
+    RATE(optim.beta2, "0.98",
+         "decay of the mean of squared gradients"),
+    ROW(WR__KEY_REAL, optim.eps, .fallback = "1e-9", .max = 1, .above = true,
+        .help = "added to the root of the mean of squares"),
+    REAL(optim.weight_decay, "0", 0, 100,
+         "decay of the weights; above 0 only with `adamw`"),
+    BOOL(optim.amsgrad, "false",
+         "divide by the largest mean of squares seen so far"),
+    CHOICE(optim.schedule, WR_RECIPE_SCHEDULES, "inverse_sqrt",
+           "the learning rate after the warm-up"),
+    INT(optim.warmup, "4000", 0, 1000000000,
+        "updates in which the learning rate rises to its peak in a straight line"),
+    REAL(optim.lr_start, "0", 0, 100,
+         "learning rate where the warm-up begins; at most `optim.lr`"),
+    REAL(optim.lr_end, "0", 0, 100,
+         "learning rate where `linear` and `cosine` end, and below which no schedule falls; at "
+         "most `optim.lr`"),
+    INT(optim.horizon, "0", 0, 1000000000,
+        "update at which `linear` and `cosine` end, after the warm-up; 0: `train.max_updates`"),
+    ROW(WR__KEY_REAL, optim.decay, .fallback = "0.999995", .max = 1, .above = true,
+        .help = "factor of the learning rate an update in schedule `exponential`"),
+
+    CHOICE(decode.method, WR_RECIPE_DECODES, "beam",
+           "how `weir translate` searches"),
+    INT(decode.beam, "5", 1, 1000,
+        "hypotheses kept by `beam`"),
+    CHOICE(decode.normalisation, WR_RECIPE_NORMALISATIONS, "penalty",
+           "the score of a hypothesis is its log-probability divided by ((5 + length) / 6)^alpha "
+           "(`penalty`), by length^alpha (`length`), or by nothing (`none`)"),
+    REAL(decode.alpha, "0.6", 0, 10,
+         "exponent of the normalisation; larger prefers longer translations"),
+    REAL(decode.max_len_factor, "1.5", 0, 100,
+         "an output has at most max_len_factor * (source tokens) + max_len_extra tokens, and at "
+         "most `model.max_len`"),
+    INT(decode.max_len_extra, "20", 1, 65536,
+        "see `decode.max_len_factor`"),
+    INT(decode.max_sentences, "64", 1, 100000,
+        "sentences translated together"),
+};
+/* clang-format on */
+const size_t wr__key_n = sizeof wr__keys / sizeof wr__keys[0];
+
+_Static_assert(sizeof(wr_recipe_norm) == sizeof(int), "choices are stored as int");
+
+/* ", " between the words of "pre|post|". */
+static void add_choices(const char *choices, wr_str *text) {
+    for (const char *word = choices; *word != '\0';) {
+        size_t n = strcspn(word, "|");
+        wr_str_add(text, "%s%.*s", word == choices ? "" : ", ", (int)n, word);
+        word += n + 1;
+    }
+}
+
+/* 1e+09 stays short, 65536 whole. */
+static void add_number(double value, wr_str *text) { wr_str_add(text, "%.16g", value); }
+
+static void add_limits(const wr__key *key, const char *what, wr_str *text) {
+    wr_str_add(text, "%s ", what);
+    if (!key->above && !key->below) {
+        wr_str_add(text, "from ");
+        add_number(key->min, text);
+        wr_str_add(text, " to ");
+        add_number(key->max, text);
+        return;
+    }
+    wr_str_add(text, key->above ? "above " : "at least ");
+    add_number(key->min, text);
+    wr_str_add(text, key->below ? " and below " : " and at most ");
+    add_number(key->max, text);
+}
+
+void wr__key_allowed(const wr__key *key, wr_str *text) {
+    switch (key->kind) {
+    case WR__KEY_INT:
+    case WR__KEY_WIDE:
+        add_limits(key, "a whole number", text);
+        return;
+    case WR__KEY_REAL:
+        add_limits(key, "a number", text);
+        return;
+    case WR__KEY_BOOL:
+        wr_str_add(text, "true or false");
+        return;
+    case WR__KEY_CHOICE:
+        break;
+    }
+    bool only_one = strchr(key->choices, '|')[1] == '\0';
+    wr_str_add(text, only_one ? "only " : "one of ");
+    add_choices(key->choices, text);
+}
+
+static bool within(const wr__key *key, double value) {
+    if (key->above ? value <= key->min : value < key->min) return false;
+    return key->below ? value < key->max : value <= key->max;
+}
+
+static bool read_whole(const wr__key *key, const char *text, int64_t *value) {
+    char *end;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    return end != text && *end == '\0' && errno == 0 && within(key, (double)*value);
+}
+
+/* A decimal number; strtod() alone would also take "nan", "inf" and hexadecimal. */
+static bool read_real(const wr__key *key, const char *text, double *value) {
+    if (text[strspn(text, "0123456789+-.eE")] != '\0') return false;
+    char *end;
+    *value = strtod(text, &end);
+    return end != text && *end == '\0' && isfinite(*value) && within(key, *value);
+}
+
+static bool read_choice(const wr__key *key, const char *text, int *value) {
+    size_t n = strlen(text);
+    *value = 0;
+    for (const char *word = key->choices; *word != '\0'; ++*value) {
+        size_t length = strcspn(word, "|");
+        if (length == n && memcmp(word, text, n) == 0) return true;
+        word += length + 1;
+    }
+    return false;
+}
+
+/* Whether `text` begins with a blank, which strtoll() and strtod() would skip. */
+static bool blank_first(const char *text) { return strchr(" \t\n\v\f\r", text[0]) != NULL; }
+
+bool wr__key_read(const wr__key *key, const char *text, bool quoted, wr_recipe *recipe) {
+    void *to = (char *)recipe + key->offset;
+    if (blank_first(text) || (quoted && key->kind != WR__KEY_CHOICE)) return false;
+    int64_t wide = 0;
+    switch (key->kind) {
+    case WR__KEY_INT:
+        if (!read_whole(key, text, &wide)) return false;
+        *(int *)to = (int)wide;
+        return true;
+    case WR__KEY_WIDE:
+        return read_whole(key, text, to);
+    case WR__KEY_REAL:
+        return read_real(key, text, to);
+    case WR__KEY_BOOL:
+        *(bool *)to = strcmp(text, "true") == 0;
+        return *(bool *)to || strcmp(text, "false") == 0;
+    case WR__KEY_CHOICE:
+        return read_choice(key, text, to);
+    }
+    return false;
+}
+
+/* The fewest digits that read back as the same double. */
+static void write_real(double value, wr_str *text) {
+    char digits[40];
+    for (int n = 15; n <= 17; n++) {
+        snprintf(digits, sizeof digits, "%.*g", n, value);
+        if (strtod(digits, NULL) == value) break;
+    }
+    wr_str_add(text, "%s", digits);
+}
+
+static void write_choice(const wr__key *key, int value, wr_str *text) {
+    const char *word = key->choices;
+    while (value-- > 0)
+        word += strcspn(word, "|") + 1;
+    wr_str_add(text, "%.*s", (int)strcspn(word, "|"), word);
+}
+
+void wr__key_write(const wr__key *key, const wr_recipe *recipe, wr_str *text) {
+    const void *from = (const char *)recipe + key->offset;
+    switch (key->kind) {
+    case WR__KEY_INT:
+        wr_str_add(text, "%d", *(const int *)from);
+        return;
+    case WR__KEY_WIDE:
+        wr_str_add(text, "%lld", (long long)*(const int64_t *)from);
+        return;
+    case WR__KEY_REAL:
+        write_real(*(const double *)from, text);
+        return;
+    case WR__KEY_BOOL:
+        wr_str_add(text, *(const bool *)from ? "true" : "false");
+        return;
+    case WR__KEY_CHOICE:
+        write_choice(key, *(const int *)from, text);
+        return;
+    }
+}

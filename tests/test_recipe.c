@@ -1,0 +1,398 @@
+/* Recipes: values, limits, golden error messages, `--set`, saving, the files in recipes/. */
+#include "models/recipe.h"
+#include "models/recipe_nearest.h"
+#include "models/recipe_table.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static wr_status parse(const char *text, const char *set, wr_recipe *r, wr_error *err) {
+    return wr_recipe_parse(text, strlen(text), "r.yaml", &set, set == NULL ? 0 : 1, r, err);
+}
+
+typedef struct mistake {
+    const char *text, *set, *message;
+} mistake;
+
+#define MODEL_KEYS                                                                                 \
+    "type, dim, ffn, heads, encoder_layers, decoder_layers, norm, activation, dropout, "           \
+    "attention_dropout, activation_dropout, embeddings, positions, max_len"
+#define SECTIONS "model, data, train, optim, decode"
+
+static const mistake MISTAKES[] = {
+    /* unknown keys */
+    {"model:\n  dim: 64\n  heds: 2\n", NULL,
+     "r.yaml:3: unknown key 'model.heds'; did you mean 'model.heads'? allowed there: " MODEL_KEYS},
+    {"model:\n  lr: 2\n", NULL,
+     "r.yaml:2: unknown key 'model.lr'; did you mean 'optim.lr'? allowed there: " MODEL_KEYS},
+    {"model:\n  zzzzzzzzzzzzzzzz: 2\n", NULL,
+     "r.yaml:2: unknown key 'model.zzzzzzzzzzzzzzzz'; allowed there: " MODEL_KEYS},
+    {"\n\nmodle:\n  dim: 64\n", NULL,
+     "r.yaml:3: unknown key 'modle'; did you mean 'model'? allowed at the top: " SECTIONS},
+    {"dim: 64\n", NULL,
+     "r.yaml:1: unknown key 'dim'; did you mean 'model.dim'? allowed at the top: " SECTIONS},
+    {"qwertyuiop: 64\n", NULL, "r.yaml:1: unknown key 'qwertyuiop'; allowed at the top: " SECTIONS},
+    /* wrong types */
+    {"model:\n  dim: big\n", NULL,
+     "r.yaml:2: model.dim must be a whole number from 2 to 65536, but is 'big'"},
+    {"model:\n  dim: 64.5\n", NULL,
+     "r.yaml:2: model.dim must be a whole number from 2 to 65536, but is '64.5'"},
+    {"model:\n  dim: \"64\"\n", NULL,
+     "r.yaml:2: model.dim must be a whole number from 2 to 65536, but is the text '64'"},
+    {"model:\n  dim:\n", NULL,
+     "r.yaml:2: model.dim must be a whole number from 2 to 65536, but is empty"},
+    {"model:\n  dim: [64]\n", NULL,
+     "r.yaml:2: model.dim must be a whole number from 2 to 65536, but is a list"},
+    {"model:\n  dim: {a: 1}\n", NULL,
+     "r.yaml:2: model.dim must be a whole number from 2 to 65536, but is a mapping"},
+    {"optim:\n  amsgrad: yes\n", NULL,
+     "r.yaml:2: optim.amsgrad must be true or false, but is 'yes'"},
+    {"model:\n  norm: middle\n", NULL,
+     "r.yaml:2: model.norm must be one of pre, post, but is 'middle'"},
+    {"model:\n  type: rnn\n", NULL, "r.yaml:2: model.type must be only transformer, but is 'rnn'"},
+    {"optim:\n  lr: nan\n", NULL,
+     "r.yaml:2: optim.lr must be a number above 0 and at most 100, but is 'nan'"},
+    {"optim:\n  lr: 0x1p-3\n", NULL,
+     "r.yaml:2: optim.lr must be a number above 0 and at most 100, but is '0x1p-3'"},
+    {"optim:\n  lr: 1e999\n", NULL,
+     "r.yaml:2: optim.lr must be a number above 0 and at most 100, but is '1e999'"},
+    {"model: 3\n", NULL, "r.yaml:1: model must be a section with keys below it, but is a value"},
+    {"- a\n", NULL, "r.yaml:1: a recipe is a mapping of sections, but this is a list"},
+    {"[a, b]: 1\n", NULL, "r.yaml:1: a key must be a word, but is a list"},
+    /* impossible values */
+    {"model:\n  dropout: 1\n", NULL,
+     "r.yaml:2: model.dropout must be a number at least 0 and below 1, but is '1'"},
+    {"model:\n  dropout: -0.1\n", NULL,
+     "r.yaml:2: model.dropout must be a number at least 0 and below 1, but is '-0.1'"},
+    {"train:\n  max_updates: -5\n", NULL,
+     "r.yaml:2: train.max_updates must be a whole number from 1 to 1000000000, but is '-5'"},
+    {"train:\n  seed: 99999999999999999999\n", NULL,
+     "r.yaml:2: train.seed must be a whole number from 0 to 9007199254740991, but is "
+     "'99999999999999999999'"},
+    {"optim:\n  lr: 0\n", NULL,
+     "r.yaml:2: optim.lr must be a number above 0 and at most 100, but is '0'"},
+    /* conflicts */
+    {"model:\n  dim: 100\n  heads: 3\n", NULL,
+     "r.yaml:3: model.heads = 3 does not divide model.dim = 100; allowed: 1, 2, 4, 5, 10, 20, 25, "
+     "50"},
+    {"model:\n  heads: 4\n  dim: 66\n", NULL,
+     "r.yaml:3: model.heads = 4 does not divide model.dim = 66; allowed: 1, 2, 3, 6, 11, 22, 33"},
+    {"model:\n  heads: 3\n  dim: 33\n", NULL,
+     "r.yaml:3: model.dim = 33 must be even for sinusoidal positions"},
+    {"data:\n  max_tokens: 100\n", NULL,
+     "r.yaml:2: data.max_tokens = 100 must be at least model.max_len = 256, or the longest "
+     "sentence fits into no batch"},
+    {"train:\n  keep_best: 2\n", NULL,
+     "r.yaml:2: train.average_best = 5 must be at most train.keep_best = 2"},
+    {"train:\n  valid_decode: none\n", NULL,
+     "r.yaml:2: train.best_by = bleu needs translations of the validation data, but "
+     "train.valid_decode = none; allowed: best_by nll, or valid_decode greedy or beam"},
+    {"optim:\n  weight_decay: 0.01\n", NULL,
+     "r.yaml:2: optim.weight_decay = 0.01 needs optim.type = adamw; adam allows only 0"},
+    {"optim:\n  lr_start: 0.5\n", NULL,
+     "r.yaml:2: optim.lr_start = 0.5 must be at most optim.lr = 0.001"},
+    {"optim:\n  lr_end: 0.5\n", NULL,
+     "r.yaml:2: optim.lr_end = 0.5 must be at most optim.lr = 0.001"},
+    {"optim:\n  schedule: cosine\ntrain:\n  max_updates: 100\n", NULL,
+     "r.yaml:4: optim.warmup = 4000 must be below train.max_updates = 100, where the schedule "
+     "ends"},
+    {"optim:\n  schedule: linear\n  horizon: 10\n", NULL,
+     "r.yaml:3: optim.warmup = 4000 must be below optim.horizon = 10, where the schedule ends"},
+    /* the file as such */
+    {"model:\n  dim: 64\n  dim: 32\n", NULL,
+     "r.yaml:3: model.dim stands here again; it was set in line 2"},
+    {"model:\n  dim: 64\n ffn: 3\n", NULL,
+     "r.yaml:3: this is not YAML: did not find expected key while parsing a block mapping"},
+    {"model: {dim: 64}\n---\nmodel: {dim: 32}\n", NULL,
+     "r.yaml:3: a second document begins here; a recipe is one"},
+    /* --set */
+    {"", "train.sede=3",
+     "--set train.sede=3: unknown key 'train.sede'; did you mean 'train.seed'? allowed there: "
+     "max_updates, max_minutes, accumulate, label_smoothing, clip_norm, seed, report_every, "
+     "checkpoint_every, valid_every, valid_decode, valid_beam, valid_sentences, best_by, "
+     "keep_best, average_best, patience"},
+    {"", "train.seed", "--set train.seed: a setting is key.path=value, e.g. train.seed=7"},
+    {"", "train=3", "--set train=3: train is a section; name one of its keys, e.g. train.seed=7"},
+    {"", "model.dim= 64",
+     "--set model.dim= 64: model.dim must be a whole number from 2 to 65536, but is ' 64'"},
+    {"", "model.dim=",
+     "--set model.dim=: model.dim must be a whole number from 2 to 65536, but is empty"},
+    {"model:\n  dim: 96\n", "model.heads=5",
+     "--set model.heads=5: model.heads = 5 does not divide model.dim = 96; allowed: 1, 2, 3, 4, "
+     "6, 8, 12, 16, 24, 32, 48"},
+};
+
+static void test_golden_messages(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof MISTAKES / sizeof MISTAKES[0]; i++) {
+        const mistake *m = &MISTAKES[i];
+        wr_error err = {0};
+        wr_recipe r;
+        assert_int_equal(parse(m->text, m->set, &r, &err), WR_ERR_INPUT);
+        assert_string_equal(err.text, m->message);
+    }
+}
+
+static void test_values(void **state) {
+    (void)state;
+    wr_error err = {0};
+    wr_recipe r;
+    const char *text = "# a comment\nmodel: {dim: 64, heads: 2, norm: post, activation: gelu}\n"
+                       "optim:\n  lr: 2.5e-4\n  type: 'adamw'\n  amsgrad: true\n"
+                       "train:\n  seed: 9007199254740991\n  label_smoothing: .2\n"
+                       "decode: {normalisation: none}\n";
+    assert_int_equal(parse(text, "model.ffn=96", &r, &err), WR_OK);
+    assert_int_equal(r.model.type, WR_RECIPE_TRANSFORMER);
+    assert_int_equal(r.model.dim, 64);
+    assert_int_equal(r.model.heads, 2);
+    assert_int_equal(r.model.ffn, 96);
+    assert_int_equal(r.model.encoder_layers, 3);
+    assert_int_equal(r.model.norm, WR_RECIPE_NORM_POST);
+    assert_int_equal(r.model.activation, WR_RECIPE_GELU);
+    assert_true(r.optim.lr == 2.5e-4);
+    assert_int_equal(r.optim.type, WR_RECIPE_ADAMW);
+    assert_true(r.optim.amsgrad);
+    assert_true(r.train.seed == 9007199254740991);
+    assert_true(r.train.label_smoothing == 0.2);
+    assert_int_equal(r.decode.normalisation, WR_RECIPE_BY_NOTHING);
+    assert_true(r.optim.beta2 == 0.98);
+}
+
+/* The default recipe is what an empty file gives, and a later --set wins over an earlier one. */
+static void test_order_of_settings(void **state) {
+    (void)state;
+    wr_error err = {0};
+    wr_recipe r;
+    assert_int_equal(parse("", NULL, &r, &err), WR_OK);
+    assert_int_equal(r.model.dim, 256);
+    const char *sets[] = {"model.dim=128", "model.dim=192"};
+    const char *text = "model: {dim: 64}";
+    assert_int_equal(wr_recipe_parse(text, strlen(text), "r", sets, 2, &r, &err), WR_OK);
+    assert_int_equal(r.model.dim, 192);
+}
+
+/* A recipe in which each key alone can take the value of other_value(). */
+static const char ROOMY[] = "model: {dim: 240, heads: 4}\n"
+                            "train: {keep_best: 9, valid_decode: greedy, best_by: nll}\n"
+                            "optim: {type: adamw}\n";
+
+/* Append the first word of `choices` that differs from `now`; the only word when there is one. */
+static void other_choice(const char *choices, const char *now, wr_str *value) {
+    size_t n = strcspn(choices, "|");
+    bool first_is_now = strlen(now) == n && strncmp(choices, now, n) == 0;
+    const char *word = first_is_now && choices[n + 1] != '\0' ? choices + n + 1 : choices;
+    wr_str_add(value, "%.*s", (int)strcspn(word, "|"), word);
+}
+
+/* Append a legal value of the key that differs from `now` (where the key allows two). */
+static void other_value(const wr__key *key, const char *now, wr_str *value) {
+    switch (key->kind) {
+    case WR__KEY_INT:
+    case WR__KEY_WIDE:
+        wr_str_add(value, "%ld", atol(now) + 4);
+        return;
+    case WR__KEY_REAL:
+        wr_str_add(value, "0.00012345678901234567");
+        return;
+    case WR__KEY_BOOL:
+        wr_str_add(value, strcmp(now, "true") == 0 ? "false" : "true");
+        return;
+    case WR__KEY_CHOICE:
+        other_choice(key->choices, now, value);
+        return;
+    }
+}
+
+static void check_set(const wr__key *key) {
+    wr_error err = {0};
+    wr_recipe before, after;
+    wr_str set = {0}, now = {0}, value = {0}, got = {0};
+    assert_int_equal(parse(ROOMY, NULL, &before, &err), WR_OK);
+    wr__key_write(key, &before, &now);
+    other_value(key, wr_str_text(&now), &value);
+    wr_str_add(&set, "%s=%s", key->path, wr_str_text(&value));
+    if (parse(ROOMY, wr_str_text(&set), &after, &err) != WR_OK) fail_msg("%s", err.text);
+    wr__key_write(key, &after, &got);
+    if (key->kind == WR__KEY_REAL)
+        assert_true(strtod(wr_str_text(&got), NULL) == strtod(wr_str_text(&value), NULL));
+    else
+        assert_string_equal(wr_str_text(&got), wr_str_text(&value));
+    bool one_word = key->choices != NULL && strchr(key->choices, '|')[1] == '\0';
+    if (!one_word) assert_string_not_equal(wr_str_text(&got), wr_str_text(&now));
+    wr_str_free(&set);
+    wr_str_free(&now);
+    wr_str_free(&value);
+    wr_str_free(&got);
+}
+
+static void test_set_reaches_every_key(void **state) {
+    (void)state;
+    for (size_t i = 0; i < wr__key_n; i++)
+        check_set(&wr__keys[i]);
+}
+
+static void test_text_reads_back_exactly(void **state) {
+    (void)state;
+    const char *text = "optim: {lr: 0.1234567890123456789, beta2: 0.99999999999999989, eps: 1e-300,"
+                       " schedule: exponential, decay: 0.999995}\n"
+                       "train: {max_minutes: 0.3333333333333333, seed: 9007199254740990}\n"
+                       "model: {norm: post, dropout: 0.30000000000000004}\n";
+    wr_error err = {0};
+    wr_recipe first, second;
+    assert_int_equal(parse(text, NULL, &first, &err), WR_OK);
+    wr_str saved = {0};
+    wr_recipe_text(&first, &saved);
+    assert_int_equal(parse(wr_str_text(&saved), NULL, &second, &err), WR_OK);
+    assert_memory_equal(&first, &second, sizeof first);
+    wr_str again = {0};
+    wr_recipe_text(&second, &again);
+    assert_string_equal(wr_str_text(&saved), wr_str_text(&again));
+    wr_str_free(&saved);
+    wr_str_free(&again);
+}
+
+static void test_save_and_load(void **state) {
+    (void)state;
+    char path[] = "/tmp/weir_recipe_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    wr_error err = {0};
+    wr_recipe first, second;
+    assert_int_equal(parse("model: {dim: 64}", NULL, &first, &err), WR_OK);
+    assert_int_equal(wr_recipe_save(&first, path, &err), WR_OK);
+    assert_int_equal(wr_recipe_load(path, NULL, 0, &second, &err), WR_OK);
+    assert_memory_equal(&first, &second, sizeof first);
+    unlink(path);
+    assert_int_equal(wr_recipe_load(path, NULL, 0, &second, &err), WR_ERR_IO);
+    assert_non_null(strstr(err.text, path));
+}
+
+static void test_shipped_recipes(void **state) {
+    (void)state;
+    DIR *dir = opendir(WEIR_SOURCE_DIR "/recipes");
+    assert_non_null(dir);
+    int n = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        size_t length = strlen(entry->d_name);
+        if (length < 5 || strcmp(entry->d_name + length - 5, ".yaml") != 0) continue;
+        char path[1024];
+        snprintf(path, sizeof path, "%s/recipes/%s", WEIR_SOURCE_DIR, entry->d_name);
+        wr_error err = {0};
+        wr_recipe r;
+        if (wr_recipe_load(path, NULL, 0, &r, &err) != WR_OK) fail_msg("%s", err.text);
+        n++;
+    }
+    closedir(dir);
+    assert_true(n >= 6);
+}
+
+/* The sizes of spec/transformer.md: D, FFN, layers, heads. */
+static void test_sizes(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int dim, ffn, layers, heads;
+    } SIZES[] = {{"tiny", 128, 512, 3, 4},
+                 {"small", 256, 1024, 3, 4},
+                 {"base", 512, 2048, 6, 8},
+                 {"big", 1024, 4096, 6, 16}};
+    for (size_t i = 0; i < 4; i++) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s/recipes/transformer-%s.yaml", WEIR_SOURCE_DIR,
+                 SIZES[i].name);
+        wr_error err = {0};
+        wr_recipe r;
+        assert_int_equal(wr_recipe_load(path, NULL, 0, &r, &err), WR_OK);
+        assert_int_equal(r.model.dim, SIZES[i].dim);
+        assert_int_equal(r.model.ffn, SIZES[i].ffn);
+        assert_int_equal(r.model.encoder_layers, SIZES[i].layers);
+        assert_int_equal(r.model.decoder_layers, SIZES[i].layers);
+        assert_int_equal(r.model.heads, SIZES[i].heads);
+    }
+}
+
+static void test_documentation_is_complete(void **state) {
+    (void)state;
+    wr_error err = {0};
+    char *docs;
+    size_t n;
+    assert_int_equal(wr_file_read(WEIR_SOURCE_DIR "/docs/recipes.md", &docs, &n, &err), WR_OK);
+    wr_str reference = {0};
+    wr_recipe_reference(&reference);
+    if (strstr(docs, wr_str_text(&reference)) == NULL)
+        fail_msg("docs/recipes.md must contain exactly:\n%s", wr_str_text(&reference));
+    wr_str_free(&reference);
+    free(docs);
+}
+
+/* Any bytes give an answer, and wrong ones a message of one line. */
+static void test_broken_bytes(void **state) {
+    (void)state;
+    const char *good = "model: {dim: 64, heads: 2}\noptim:\n  lr: 1e-3\ntrain: {seed: 3}\n";
+    size_t n = strlen(good);
+    uint32_t random = 1;
+    for (int round = 0; round < 20000; round++) {
+        char text[128];
+        memcpy(text, good, n + 1);
+        for (int change = 0; change < 3; change++) {
+            random = random * 1664525u + 1013904223u;
+            text[(random >> 8) % n] = (char)(random >> 24);
+        }
+        wr_error err = {0};
+        wr_recipe r;
+        wr_status status = wr_recipe_parse(text, n, "r.yaml", NULL, 0, &r, &err);
+        if (status == WR_OK) continue;
+        assert_int_equal(status, WR_ERR_INPUT);
+        assert_int_equal(strncmp(err.text, "r.yaml", 6), 0);
+    }
+}
+
+static void test_nearest(void **state) {
+    (void)state;
+    assert_int_equal(wr_word_distance("", ""), 0);
+    assert_int_equal(wr_word_distance("abc", ""), 3);
+    assert_int_equal(wr_word_distance("", "abc"), 3);
+    assert_int_equal(wr_word_distance("kitten", "sitting"), 3);
+    assert_int_equal(wr_word_distance("scroe", "score"), 1);
+    assert_int_equal(wr_word_distance("SCORE", "score"), 0);
+    assert_int_equal(wr_word_distance("ca", "abc"), 3);
+    static const char *const WORDS[] = {"train", "translate", "score"};
+    static const struct {
+        const char *typed, *meant;
+    } CASES[] = {{"trian", "train"}, {"trans", "translate"}, {"scor", "score"}, {"x", NULL},
+                 {"", NULL},         {"evaluate", NULL}};
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        wr_nearest nearest = {.word = CASES[i].typed};
+        for (size_t j = 0; j < 3; j++)
+            wr_nearest_try(&nearest, WORDS[j]);
+        if (CASES[i].meant == NULL)
+            assert_null(nearest.best);
+        else
+            assert_string_equal(nearest.best, CASES[i].meant);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden_messages),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_order_of_settings),
+        cmocka_unit_test(test_set_reaches_every_key),
+        cmocka_unit_test(test_text_reads_back_exactly),
+        cmocka_unit_test(test_save_and_load),
+        cmocka_unit_test(test_shipped_recipes),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_documentation_is_complete),
+        cmocka_unit_test(test_broken_bytes),
+        cmocka_unit_test(test_nearest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
