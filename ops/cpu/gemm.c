@@ -78,17 +78,58 @@ static bool fits_int(const wr_gemm_spec *s) {
            s->ldb <= INT_MAX && s->ldc <= INT_MAX;
 }
 
+static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
+    switch (backend) {
+    case WR_GEMM_PACKED:
+    case WR_GEMM_BATCHED:
+        return true;
+    case WR_GEMM_ROWS:
+        return false;
+    case WR_GEMM_DNNL:
+        return s->dtype == WR_GEMM_F32 && s->k > 0;
+    default:
+        return fits_int(s);
+    }
+}
+
+/* Below this many multiply-adds a thread, starting another thread costs more than it saves. */
+enum { THREAD_WORK = 100000 };
+
 static wr_gemm_backend choose(const wr_gemm_spec *s) {
-    (void)s;
-    return WR_GEMM_CBLAS;
+    if (s->batch > 1 && (s->batch >= 2 * s->threads || s->threads == 1)) return WR_GEMM_BATCHED;
+    return WR_GEMM_PACKED;
+}
+
+/* Fold a batch that shares B into the rows of one product where the rows follow each other. */
+static void fold_batch(wr_gemm_spec *s) {
+    if (s->batch <= 1 || s->stride_b != 0 || s->trans_a) return;
+    if (s->stride_a != s->m * s->lda || s->stride_c != s->m * s->ldc) return;
+    s->m *= s->batch;
+    s->batch = 1;
+    s->stride_a = s->stride_c = 0;
+}
+
+static void limit_threads(wr_gemm_spec *s) {
+    double work = (double)s->batch * (double)s->m * (double)s->n * (double)(s->k + 1);
+    if (work < (double)THREAD_WORK * s->threads) s->threads = 1 + (int)(work / THREAD_WORK);
+}
+
+static size_t own_workspace(const wr_gemm_spec *s, wr_gemm_backend backend) {
+    bool f32 = s->dtype == WR_GEMM_F32;
+    if (backend == WR_GEMM_PACKED)
+        return f32 ? wr__gemm_packed_workspace_f32(s) : wr__gemm_packed_workspace_f64(s);
+    if (backend == WR_GEMM_BATCHED)
+        return f32 ? wr__gemm_batched_workspace_f32(s) : wr__gemm_batched_workspace_f64(s);
+    return 0;
 }
 
 wr_gemm_plan *wr_gemm_plan_new(const wr_gemm_spec *spec, wr_error *err) {
     wr_gemm_spec s = *spec;
     if (check_spec(&s, err) != WR_OK) return NULL;
+    fold_batch(&s);
+    limit_threads(&s);
     wr_gemm_backend backend = s.backend == WR_GEMM_AUTO ? choose(&s) : s.backend;
-    bool able = backend == WR_GEMM_CBLAS || (backend == WR_GEMM_DNNL && s.dtype == WR_GEMM_F32);
-    if (!able || !fits_int(&s)) {
+    if (!able(&s, backend)) {
         wr_fail(err, WR_ERR_INPUT, "matrix product: backend %s cannot do m %lld, n %lld, k %lld",
                 wr_gemm_backend_name(backend), (long long)s.m, (long long)s.n, (long long)s.k);
         return NULL;
@@ -98,7 +139,7 @@ wr_gemm_plan *wr_gemm_plan_new(const wr_gemm_spec *spec, wr_error *err) {
         wr_fail_memory(err, "the plan of a matrix product", sizeof *plan);
         return NULL;
     }
-    *plan = (wr_gemm_plan){.s = s, .backend = backend, .workspace = 0};
+    *plan = (wr_gemm_plan){.s = s, .backend = backend, .workspace = own_workspace(&s, backend)};
     return plan;
 }
 
@@ -120,13 +161,13 @@ void wr__gemm_cblas(const wr_gemm_spec *s, const void *a, const void *b, void *c
 }
 
 static float act_f32(float x, wr_gemm_act act) {
-    if (act == WR_GEMM_RELU) return x > 0.0f ? x : 0.0f;
+    if (act == WR_GEMM_RELU) return x < 0.0f ? 0.0f : x;
     if (act == WR_GEMM_GELU) return 0.5f * x * (1.0f + erff(x * 0.70710678f));
     return x;
 }
 
 static double act_f64(double x, wr_gemm_act act) {
-    if (act == WR_GEMM_RELU) return x > 0.0 ? x : 0.0;
+    if (act == WR_GEMM_RELU) return x < 0.0 ? 0.0 : x;
     if (act == WR_GEMM_GELU) return 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));
     return x;
 }
@@ -166,8 +207,24 @@ void wr_gemm_run(const wr_gemm_plan *plan, const void *a, const void *b, void *c
                  void *workspace) {
     const wr_gemm_spec *s = &plan->s;
     if (s->batch == 0 || s->m == 0 || s->n == 0) return;
-    (void)workspace;
-    run_library(plan, a, b, c, s->bias ? bias : NULL);
+    if (!s->bias) bias = NULL;
+    switch (plan->backend) {
+    case WR_GEMM_PACKED:
+        if (s->dtype == WR_GEMM_F32)
+            wr__gemm_packed_f32(s, a, b, c, bias, workspace);
+        else
+            wr__gemm_packed_f64(s, a, b, c, bias, workspace);
+        return;
+    case WR_GEMM_BATCHED:
+        if (s->dtype == WR_GEMM_F32)
+            wr__gemm_batched_f32(s, a, b, c, bias, workspace);
+        else
+            wr__gemm_batched_f64(s, a, b, c, bias, workspace);
+        return;
+    default:
+        run_library(plan, a, b, c, bias);
+        return;
+    }
 }
 
 static double best_rate(const wr_gemm_plan *plan, const float *a, const float *b, float *c,

@@ -22,4 +22,18 @@ void wr__gemm_epilogue_f32(float *c, int64_t ldc, int64_t rows, int64_t n, const
 void wr__gemm_epilogue_f64(double *c, int64_t ldc, int64_t rows, int64_t n, const double *bias,
                            wr_gemm_act act);
 
+/* Own backends, see gemm_blocked.h. `bias` is NULL when there is none. */
+size_t wr__gemm_packed_workspace_f32(const wr_gemm_spec *s);
+size_t wr__gemm_packed_workspace_f64(const wr_gemm_spec *s);
+void wr__gemm_packed_f32(const wr_gemm_spec *s, const float *a, const float *b, float *c,
+                         const float *bias, void *workspace);
+void wr__gemm_packed_f64(const wr_gemm_spec *s, const double *a, const double *b, double *c,
+                         const double *bias, void *workspace);
+size_t wr__gemm_batched_workspace_f32(const wr_gemm_spec *s);
+size_t wr__gemm_batched_workspace_f64(const wr_gemm_spec *s);
+void wr__gemm_batched_f32(const wr_gemm_spec *s, const float *a, const float *b, float *c,
+                          const float *bias, void *workspace);
+void wr__gemm_batched_f64(const wr_gemm_spec *s, const double *a, const double *b, double *c,
+                          const double *bias, void *workspace);
+
 #endif

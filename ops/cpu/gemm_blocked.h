@@ -1,0 +1,307 @@
+/* gemm_blocked.h: the own blocked matrix product, a template over REAL, REAL_BYTES and NAME(x).
+ *
+ * "packed": C is cut into blocks of rows, k into blocks of at most K_BLOCK. For each, all threads
+ * pack the block of A into panels (shared, it stays in the last level of cache), meet, and then
+ * take chunks of columns: a thread packs its chunk of B into its second-level cache and multiplies
+ * all panels of A with it. Two buffers of A alternate, so one meeting a block is enough.
+ *
+ * "batched": each thread computes whole small matrices, reading A, and B where its rows can be
+ * loaded as they are, in place. */
+#include "ops/cpu/gemm_impl.h"
+#include "ops/cpu/gemm_tile.h"
+#include "ops/cpu/gemm_pack.h"
+
+#include <omp.h>
+
+enum { K_BLOCK = 512, ROW_BLOCK = 1024, CHUNK_COLS = 64 };
+
+/* How one product is cut. Sizes in elements. */
+typedef struct cut {
+    int64_t k_step, row_step, chunk; /* of k, of rows, of columns */
+    int64_t groups;                  /* parts of a row block that are given out separately */
+    int64_t a_size, b_size;          /* one packed block of A, one packed chunk of B */
+} cut;
+
+static int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+static int64_t div_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit; }
+
+/* The step that cuts `size` into equal parts of at most `limit`, a multiple of `unit`. */
+static int64_t even_step(int64_t size, int64_t limit, int64_t unit) {
+    if (size <= limit) return size > 0 ? size : 1;
+    return round_up(div_up(size, div_up(size, limit)), unit);
+}
+
+static cut cut_packed(const wr_gemm_spec *s) {
+    cut q = {.k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES),
+             .row_step = even_step(s->m, ROW_BLOCK, TILE_ROWS),
+             .chunk = CHUNK_COLS,
+             .groups = 1};
+    if (div_up(s->n, q.chunk) < 2 * s->threads) q.chunk = TILE_COLS;
+    int64_t chunks = div_up(s->n, q.chunk), panels = div_up(q.row_step, TILE_ROWS);
+    if (chunks < 2 * s->threads) q.groups = div_up(2 * s->threads, chunks);
+    if (q.groups > panels) q.groups = panels;
+    q.a_size = round_up(q.row_step * q.k_step, 64 / REAL_BYTES);
+    q.b_size = round_up(q.chunk * q.k_step, 64 / REAL_BYTES);
+    return q;
+}
+
+size_t NAME(wr__gemm_packed_workspace)(const wr_gemm_spec *s) {
+    cut q = cut_packed(s);
+    return (size_t)(2 * q.a_size + s->threads * q.b_size) * sizeof(REAL);
+}
+
+/* One block of op(A), `rows` x `k`, in panels of nearly equal height. Packed or read in place. */
+typedef struct a_block {
+    const REAL *data;
+    int64_t rows, k, panels;
+    int64_t ld; /* read in place: elements between stored rows */
+    bool packed, by_steps;
+} a_block;
+
+static int64_t panel_start(int64_t rows, int64_t panels, int64_t i) { return rows * i / panels; }
+
+static const REAL *a_at(const wr_gemm_spec *s, const REAL *a, int64_t row, int64_t p) {
+    return s->trans_a ? a + p * s->lda + row : a + row * s->lda + p;
+}
+
+static const REAL *b_at(const wr_gemm_spec *s, const REAL *b, int64_t p, int64_t col) {
+    return s->trans_b ? b + col * s->ldb + p : b + p * s->ldb + col;
+}
+
+static void pack_a_panel(const wr_gemm_spec *s, REAL *dst, const REAL *a, int64_t row, int rows,
+                         int64_t p, int64_t k) {
+    const REAL *src = a_at(s, a, row, p);
+    if (s->trans_a)
+        pack_copy(dst, rows, src, s->lda, rows, k);
+    else
+        pack_transpose(dst, rows, src, s->lda, rows, k);
+}
+
+/* Vectors in the panel of B that starts `left` columns before the end of C. */
+static int panel_vecs(int64_t left) { return left > LANES ? 2 : 1; }
+
+static void pack_b_panel(const wr_gemm_spec *s, REAL *dst, const REAL *b, int64_t p, int64_t k,
+                         int64_t col, int64_t left) {
+    int wide = panel_vecs(left) * LANES, width = left < wide ? (int)left : wide;
+    const REAL *src = b_at(s, b, p, col);
+    if (s->trans_b)
+        pack_transpose(dst, wide, src, s->ldb, width, k);
+    else
+        pack_copy(dst, wide, src, s->ldb, width, k);
+}
+
+/* Where one row panel of A meets a chunk of B. */
+typedef struct strip {
+    const wr_gemm_spec *s;
+    tile_args t;
+    int rows, layout; /* layout: index of tiles[][] */
+    bool last;        /* of the blocks of k: apply the activation */
+} strip;
+
+static void tile_finish(const strip *x, REAL *c, int64_t ldc, int64_t cols) {
+    if (x->last && x->s->act != WR_GEMM_LINEAR)
+        NAME(wr__gemm_epilogue)(c, ldc, x->rows, cols, NULL, x->s->act);
+}
+
+/* A tile at the right edge of C, computed in a full-width buffer. */
+static void tile_edge(const strip *x, int64_t cols) {
+    REAL full[TILE_ROWS * TILE_COLS], bias[TILE_COLS];
+    tile_args t = x->t;
+    size_t bytes = (size_t)cols * sizeof(REAL);
+    t.c = full;
+    t.ldc = TILE_COLS;
+    memset(full, 0, sizeof full);
+    if (t.load_c) {
+        for (int i = 0; i < x->rows; i++)
+            memcpy(full + i * TILE_COLS, x->t.c + i * x->t.ldc, bytes);
+    }
+    if (t.bias != NULL) {
+        memset(bias, 0, sizeof bias);
+        memcpy(bias, x->t.bias, bytes);
+        t.bias = bias;
+    }
+    tiles[x->rows - 1][x->layout][panel_vecs(cols) - 1](&t);
+    tile_finish(x, full, TILE_COLS, cols);
+    for (int i = 0; i < x->rows; i++)
+        memcpy(x->t.c + i * x->t.ldc, full + i * TILE_COLS, bytes);
+}
+
+static void tile_any(const strip *x, int64_t left) {
+    if (left < panel_vecs(left) * LANES) {
+        tile_edge(x, left);
+        return;
+    }
+    int vecs = panel_vecs(left);
+    tiles[x->rows - 1][x->layout][vecs - 1](&x->t);
+    tile_finish(x, x->t.c, x->t.ldc, vecs * LANES);
+}
+
+/* A chunk of op(B), k x cols: panels of TILE_COLS columns, the last one maybe narrower, or rows
+ * `step` apart read in place. */
+typedef struct b_chunk {
+    const REAL *data;
+    int64_t step; /* read in place: elements between rows; 0: packed */
+    int64_t cols;
+} b_chunk;
+
+/* Where a block's result goes and what is done to it. */
+typedef struct target {
+    REAL *c;          /* first element */
+    const REAL *bias; /* of its first column, NULL after the first block of k */
+    bool load_c, last;
+} target;
+
+static void multiply(const wr_gemm_spec *s, const a_block *a, int64_t panel_from, int64_t panel_to,
+                     const b_chunk *b, const target *to) {
+    strip x = {.s = s, .layout = a->by_steps ? 0 : 1, .last = to->last};
+    x.t = (tile_args){.k = a->k, .a_row = a->ld, .ldc = s->ldc, .load_c = to->load_c};
+    for (int64_t i = panel_from; i < panel_to; i++) {
+        int64_t row = panel_start(a->rows, a->panels, i);
+        x.rows = (int)(panel_start(a->rows, a->panels, i + 1) - row);
+        x.t.a_step = a->packed ? x.rows : a->ld;
+        x.t.a = a->data + row * (a->packed ? a->k : a->by_steps ? 1 : a->ld);
+        for (int64_t j = 0; j < b->cols; j += TILE_COLS) {
+            int64_t left = b->cols - j;
+            x.t.b = b->data + (b->step != 0 ? j : j * a->k);
+            x.t.b_step = b->step != 0 ? b->step : panel_vecs(left) * LANES;
+            x.t.c = to->c + row * s->ldc + j;
+            x.t.bias = to->bias != NULL ? to->bias + j : NULL;
+            tile_any(&x, left);
+        }
+    }
+}
+
+/* The part of a packed product that one block of rows and k makes. */
+typedef struct stage {
+    const wr_gemm_spec *s;
+    const cut *q;
+    const REAL *a, *b, *bias;
+    REAL *c;
+    int64_t row, p; /* the block's first row and step */
+    a_block block;
+} stage;
+
+static void pack_a(const stage *g, REAL *buffer) {
+    int64_t rows = g->block.rows, panels = g->block.panels;
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < panels; i++) {
+        int64_t row = panel_start(rows, panels, i);
+        int height = (int)(panel_start(rows, panels, i + 1) - row);
+        pack_a_panel(g->s, buffer + row * g->block.k, g->a, g->row + row, height, g->p, g->block.k);
+    }
+}
+
+/* Compute one group of row panels in one chunk of columns. */
+static void run_task(const stage *g, int64_t task, REAL *own) {
+    const wr_gemm_spec *s = g->s;
+    int64_t group = task % g->q->groups, col = task / g->q->groups * g->q->chunk;
+    int64_t cols = s->n - col < g->q->chunk ? s->n - col : g->q->chunk;
+    for (int64_t j = 0; j < cols; j += TILE_COLS)
+        pack_b_panel(s, own + j * g->block.k, g->b, g->p, g->block.k, col + j, cols - j);
+    b_chunk chunk = {.data = own, .cols = cols};
+    target to = {.c = g->c + g->row * s->ldc + col,
+                 .bias = g->bias != NULL && g->p == 0 ? g->bias + col : NULL,
+                 .load_c = s->accumulate || g->p > 0,
+                 .last = g->p + g->block.k == s->k};
+    int64_t panels = g->block.panels;
+    multiply(s, &g->block, panels * group / g->q->groups, panels * (group + 1) / g->q->groups,
+             &chunk, &to);
+}
+
+/* One block by the whole team; every thread of the team calls it. */
+static void run_stage(stage *g, REAL *buffer, REAL *own) {
+    g->block.data = buffer;
+    pack_a(g, buffer);
+    int64_t tasks = div_up(g->s->n, g->q->chunk) * g->q->groups;
+#pragma omp for schedule(dynamic, 1) nowait
+    for (int64_t task = 0; task < tasks; task++)
+        run_task(g, task, own);
+}
+
+static void run_matrix(stage *g, REAL *shared, REAL *own, int *turn) {
+    const wr_gemm_spec *s = g->s;
+    for (g->row = 0; g->row < s->m; g->row += g->q->row_step) {
+        int64_t rows = s->m - g->row < g->q->row_step ? s->m - g->row : g->q->row_step;
+        g->p = 0;
+        do { /* once also for k = 0, which leaves C, zero or the bias */
+            int64_t k = s->k - g->p < g->q->k_step ? s->k - g->p : g->q->k_step;
+            g->block = (a_block){.rows = rows,
+                                 .k = k,
+                                 .panels = div_up(rows, TILE_ROWS),
+                                 .packed = true,
+                                 .by_steps = true};
+            run_stage(g, shared + (*turn ^= 1) * g->q->a_size, own);
+            g->p += k;
+        } while (g->p < s->k);
+    }
+}
+
+void NAME(wr__gemm_packed)(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
+                           const REAL *bias, void *workspace) {
+    const cut q = cut_packed(s);
+    REAL *shared = workspace;
+#pragma omp parallel num_threads(s->threads)
+    {
+        REAL *own = shared + 2 * q.a_size + omp_get_thread_num() * q.b_size;
+        int turn = 0;
+        for (int64_t i = 0; i < s->batch; i++) {
+            stage g = {.s = s,
+                       .q = &q,
+                       .a = a + i * s->stride_a,
+                       .b = b + i * s->stride_b,
+                       .c = c + i * s->stride_c,
+                       .bias = bias};
+            run_matrix(&g, shared, own, &turn);
+        }
+    }
+}
+
+size_t NAME(wr__gemm_batched_workspace)(const wr_gemm_spec *s) {
+    int64_t k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES);
+    return (size_t)(s->threads * TILE_COLS * k_step) * sizeof(REAL);
+}
+
+/* A whole matrix by one thread: A in place, B in place unless it is transposed, at the right edge,
+ * or read often enough from rows far apart. */
+static void whole_matrix(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
+                         const REAL *bias, REAL *own) {
+    int64_t k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES), p = 0;
+    do {
+        int64_t k = s->k - p < k_step ? s->k - p : k_step;
+        a_block block = {.data = a_at(s, a, 0, p),
+                         .rows = s->m,
+                         .k = k,
+                         .panels = div_up(s->m, TILE_ROWS),
+                         .ld = s->lda,
+                         .by_steps = s->trans_a};
+        for (int64_t col = 0; col < s->n; col += TILE_COLS) {
+            int64_t left = s->n - col;
+            b_chunk chunk = {.data = own, .cols = left < TILE_COLS ? left : TILE_COLS};
+            if (s->trans_b || chunk.cols < panel_vecs(left) * LANES) {
+                pack_b_panel(s, own, b, p, k, col, left);
+            } else {
+                chunk.data = b_at(s, b, p, col);
+                chunk.step = s->ldb;
+            }
+            target to = {.c = c + col,
+                         .bias = bias != NULL && p == 0 ? bias + col : NULL,
+                         .load_c = s->accumulate || p > 0,
+                         .last = p + k == s->k};
+            multiply(s, &block, 0, block.panels, &chunk, &to);
+        }
+        p += k;
+    } while (p < s->k);
+}
+
+void NAME(wr__gemm_batched)(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
+                            const REAL *bias, void *workspace) {
+    int64_t k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES);
+#pragma omp parallel num_threads(s->threads)
+    {
+        REAL *own = (REAL *)workspace + omp_get_thread_num() * TILE_COLS * k_step;
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t i = 0; i < s->batch; i++)
+            whole_matrix(s, a + i * s->stride_a, b + i * s->stride_b, c + i * s->stride_c, bias,
+                         own);
+    }
+}
