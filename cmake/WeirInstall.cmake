@@ -1,0 +1,50 @@
+# Installing: the program, the library, all headers of the layers under include/weir/ (so that
+# `#include "graph/base.h"` works there as here), the umbrella weir/weir.h, the recipes, and the
+# files by which pkg-config and CMake find Weir.
+include(CMakePackageConfigHelpers)
+
+# What weir.h includes: the interface of each layer, from the lowest to the highest.
+set(WEIR_UMBRELLA
+  graph/base.h graph/dims.h graph/graph.h graph/program.h graph/plan.h graph/session.h
+  ops/ops.h autodiff/autodiff.h autodiff/grad.h autodiff/invert.h autodiff/check.h
+  models/layers.h models/transformer.h models/decode.h models/recipe.h
+  optim/optim.h optim/adam.h optim/schedule.h optim/checkpoint.h
+  data/text.h data/subword.h data/dataset.h data/batch.h data/score.h data/numbers.h
+  viz/draw.h)
+set(includes "")
+foreach(header ${WEIR_UMBRELLA})
+  if(EXISTS ${CMAKE_SOURCE_DIR}/${header})
+    string(APPEND includes "#include \"${header}\"\n")
+  endif()
+endforeach()
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/include/weir.h CONTENT
+"/* weir.h: the whole interface of Weir. */
+#ifndef WEIR_H
+#define WEIR_H
+
+${includes}
+#endif
+" @ONLY)
+
+foreach(layer graph ops autodiff models optim data viz)
+  install(DIRECTORY ${layer}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/weir/${layer}
+    FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE PATTERN "*_impl.h" EXCLUDE
+    PATTERN "cuda" EXCLUDE PATTERN "cpu" EXCLUDE)
+endforeach()
+install(FILES ${CMAKE_BINARY_DIR}/include/weir.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/weir)
+install(TARGETS weir_program DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS weir EXPORT weirTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY recipes/ DESTINATION ${CMAKE_INSTALL_DATADIR}/weir/recipes
+  FILES_MATCHING PATTERN "*.yaml")
+
+set(config ${CMAKE_INSTALL_LIBDIR}/cmake/weir)
+install(EXPORT weirTargets NAMESPACE weir:: DESTINATION ${config})
+configure_package_config_file(cmake/weirConfig.cmake.in ${CMAKE_BINARY_DIR}/weirConfig.cmake
+  INSTALL_DESTINATION ${config})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/weirConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/weirConfig.cmake ${CMAKE_BINARY_DIR}/weirConfigVersion.cmake
+  cmake/WeirDependencies.cmake DESTINATION ${config})
+
+configure_file(cmake/weir.pc.in ${CMAKE_BINARY_DIR}/weir.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/weir.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

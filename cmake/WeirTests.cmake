@@ -1,0 +1,47 @@
+# Each tests/test_NAME.c is a cmocka program and a ctest of its own; tests/helpers/*.c serve all.
+# Each tests/cli/NAME.sh is a ctest that drives the program. Labels: cpu, gpu, style.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+
+set(WEIR_TEST_ENVIRONMENT "")
+if(WEIR_SANITIZE)
+  set(suppressions ${CMAKE_SOURCE_DIR}/cmake)
+  set(WEIR_TEST_ENVIRONMENT
+    "LSAN_OPTIONS=suppressions=${suppressions}/lsan.supp:print_suppressions=0"
+    "UBSAN_OPTIONS=print_stacktrace=1"
+    "TSAN_OPTIONS=suppressions=${suppressions}/tsan.supp:ignore_noninstrumented_modules=1"
+    "ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1")
+endif()
+
+function(weir_add_test name label timeout)
+  add_test(NAME ${name} COMMAND ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout}
+    ENVIRONMENT "${WEIR_TEST_ENVIRONMENT}")
+endfunction()
+
+file(GLOB helpers CONFIGURE_DEPENDS tests/helpers/*.c)
+file(GLOB tests CONFIGURE_DEPENDS tests/test_*.c)
+foreach(source ${tests})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source} ${helpers})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(${name} PRIVATE weir_cli weir weir_flags PkgConfig::CMOCKA
+    PkgConfig::CJSON OpenMP::OpenMP_C)
+  target_compile_definitions(${name} PRIVATE WEIR_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    WEIR_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  # tests/helpers/alloc.c lets a test fail the n-th allocation.
+  if(EXISTS ${CMAKE_SOURCE_DIR}/tests/helpers/alloc.c)
+    target_link_options(${name} PRIVATE
+      -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
+  endif()
+  weir_add_test(${name} cpu 600 ${name})
+endforeach()
+
+file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*.sh)
+foreach(script ${scripts})
+  get_filename_component(name ${script} NAME_WE)
+  weir_add_test(cli_${name} cpu 600 bash ${script} $<TARGET_FILE:weir_program>
+    ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+endforeach()
+
+weir_add_test(lengths style 60 bash ${CMAKE_SOURCE_DIR}/tests/check_lengths.sh
+  ${CMAKE_SOURCE_DIR})
