@@ -1,10 +1,10 @@
 /* gemm.c: the checks of a matrix product, the choice of its backend, and the CBLAS backend. */
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/gemm_impl.h"
+#include "ops/cpu/vmath.h"
 
 #include <cblas.h>
 #include <limits.h>
-#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,31 +160,28 @@ void wr__gemm_cblas(const wr_gemm_spec *s, const void *a, const void *b, void *c
     }
 }
 
-static float act_f32(float x, wr_gemm_act act) {
-    if (act == WR_GEMM_RELU) return x < 0.0f ? 0.0f : x;
-    if (act == WR_GEMM_GELU) return 0.5f * x * (1.0f + erff(x * 0.70710678f));
-    return x;
-}
+/* Bias and activation of one row; `type` and its functions by name. Not-a-number stays. */
+#define EPILOGUE(type, suffix)                                                                     \
+    static void epilogue_row_##suffix(type *restrict c, int64_t n, const type *restrict bias,      \
+                                      wr_gemm_act act) {                                           \
+        if (bias != NULL) {                                                                        \
+            _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] += bias[j];                   \
+        }                                                                                          \
+        if (act == WR_GEMM_RELU) {                                                                 \
+            _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] = c[j] < 0 ? 0 : c[j];        \
+        } else if (act == WR_GEMM_GELU) {                                                          \
+            _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] = wr_gelu_##suffix(c[j]);     \
+        }                                                                                          \
+    }                                                                                              \
+    void wr__gemm_epilogue_##suffix(type *c, int64_t ldc, int64_t rows, int64_t n,                 \
+                                    const type *bias, wr_gemm_act act) {                           \
+        for (int64_t i = 0; i < rows; i++)                                                         \
+            epilogue_row_##suffix(c + i * ldc, n, bias, act);                                      \
+    }
 
-static double act_f64(double x, wr_gemm_act act) {
-    if (act == WR_GEMM_RELU) return x < 0.0 ? 0.0 : x;
-    if (act == WR_GEMM_GELU) return 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));
-    return x;
-}
-
-void wr__gemm_epilogue_f32(float *c, int64_t ldc, int64_t rows, int64_t n, const float *bias,
-                           wr_gemm_act act) {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < n; j++)
-            c[i * ldc + j] = act_f32(c[i * ldc + j] + (bias != NULL ? bias[j] : 0.0f), act);
-}
-
-void wr__gemm_epilogue_f64(double *c, int64_t ldc, int64_t rows, int64_t n, const double *bias,
-                           wr_gemm_act act) {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < n; j++)
-            c[i * ldc + j] = act_f64(c[i * ldc + j] + (bias != NULL ? bias[j] : 0.0), act);
-}
+EPILOGUE(float, f32)
+EPILOGUE(double, f64)
+#undef EPILOGUE
 
 /* The product by a library, with the thread count of this call only, then the epilogue. */
 static void run_library(const wr_gemm_plan *plan, const void *a, const void *b, void *c,

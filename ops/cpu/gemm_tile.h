@@ -133,7 +133,8 @@ static inline __attribute__((always_inline)) void tile_rows(int rows, int vecs,
         }                                                                                          \
     }
 TILE(1)
-TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+TILE(2)
+TILE(3) TILE(4) TILE(5) TILE(6)
 #if TILE_ROWS == 12
     TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
 #endif
