@@ -100,6 +100,10 @@ wr_status wr_scorer_add_chrf(wr_scorer *s, wr_segment hyp, const wr_segment *ref
 
 /* ---- whole corpora ---- */
 
+/* Whether files can be scored: n_refs >= 1 references with as many lines as `hyp`, and at least one
+ * line. Errors: WR_ERR_INPUT naming the files and both counts. */
+wr_status wr_score_check(const wr_text *hyp, const wr_text *refs, size_t n_refs, wr_error *err);
+
 /* BLEU or chrF of a corpus: hypothesis i is compared with line i of each of the n_refs >= 1
  * references. Errors: files of different length (names both counts), no lines, memory. */
 wr_status wr_bleu(const wr_text *hyp, const wr_text *refs, size_t n_refs,

@@ -100,6 +100,11 @@ static wr_status corpus_chrf(const corpus *c, const wr_score_options *options,
 
 /* ---- entry points ---- */
 
+wr_status wr_score_check(const wr_text *hyp, const wr_text *refs, size_t n_refs, wr_error *err) {
+    corpus c = {.hyp_text = hyp, .ref_texts = refs, .n = hyp->n, .n_refs = n_refs};
+    return check_corpus(&c, err);
+}
+
 wr_status wr_bleu(const wr_text *hyp, const wr_text *refs, size_t n_refs,
                   const wr_score_options *options, wr_bleu_result *result, wr_error *err) {
     corpus c = {.hyp_text = hyp, .ref_texts = refs, .n = hyp->n, .n_refs = n_refs};
