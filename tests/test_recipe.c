@@ -1,4 +1,5 @@
 /* Recipes: values, limits, golden error messages, `--set`, saving, the files in recipes/. */
+#include "helpers/alloc.h"
 #include "models/recipe.h"
 #include "models/recipe_nearest.h"
 #include "models/recipe_table.h"
@@ -355,6 +356,39 @@ static void test_broken_bytes(void **state) {
     }
 }
 
+/* Load, set, save, and a message: each allocation in turn fails. */
+static wr_status all_work(const char *path, wr_error *err) {
+    wr_recipe r;
+    const char *set = "model.dim=128";
+    wr_status status = wr_recipe_save(&(wr_recipe){.model.heads = 1}, path, err);
+    if (status != WR_OK) return status;
+    status = wr_recipe_parse("model: {dim: 64}", 16, "r.yaml", &set, 1, &r, err);
+    if (status != WR_OK) return status;
+    wr_error message = {0};
+    status = parse("model: {heds: 64}", NULL, &r, &message);
+    if (status == WR_ERR_MEMORY) *err = message;
+    return status == WR_ERR_INPUT ? WR_OK : status;
+}
+
+static void test_failed_allocations(void **state) {
+    (void)state;
+    char path[] = "/tmp/weir_recipe_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    for (long n = 1;; n++) {
+        wr_error err = {0};
+        wr_test_fail_allocation(n);
+        wr_status status = all_work(path, &err);
+        bool failed = wr_test_allocation_failed();
+        assert_int_equal(status, failed ? WR_ERR_MEMORY : WR_OK);
+        if (failed) continue;
+        assert_true(n > 5);
+        break;
+    }
+    unlink(path);
+}
+
 static void test_nearest(void **state) {
     (void)state;
     assert_int_equal(wr_word_distance("", ""), 0);
@@ -392,6 +426,7 @@ int main(void) {
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_documentation_is_complete),
         cmocka_unit_test(test_broken_bytes),
+        cmocka_unit_test(test_failed_allocations),
         cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
