@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "data/batches.h"
+#include "helpers/alloc.h"
 
 enum { SENTENCES = 997, LONGEST = 40 };
 
@@ -384,6 +385,42 @@ static void summary_counts_the_epoch(void **state) {
     wr_corpus_free(&c);
 }
 
+/* ---- memory ---- */
+
+static wr_status read_some(const wr_pairs *pairs, wr_error *err) {
+    wr_batches_options o = options_of(600, 0);
+    wr_batches *b;
+    wr_batches_summary s;
+    const wr_batch *batch;
+    wr_status status = wr_batches_open(pairs, &o, &b, err);
+    for (int i = 0; i < 3 && status == WR_OK; i++)
+        status = wr_batches_next(b, &batch, err);
+    if (status == WR_OK) status = wr_batches_summarise(b, 1, &s, err);
+    if (status == WR_OK) status = wr_batches_seek(b, (wr_batch_place){1, 2}, err);
+    if (status == WR_OK) status = wr_batches_next(b, &batch, err);
+    wr_batches_close(b);
+    return status;
+}
+
+static void failed_allocations(void **state) {
+    (void)state;
+    wr_corpus c = corpus_of(SENTENCES);
+    wr_pairs pairs = wr_corpus_view(&c);
+    for (long n = 1;; n++) {
+        wr_error err = {0};
+        wr_test_fail_allocation(n);
+        wr_status status = read_some(&pairs, &err);
+        if (!wr_test_allocation_failed()) {
+            assert_int_equal(status, WR_OK);
+            assert_true(n > 8);
+            break;
+        }
+        assert_int_equal(status, WR_ERR_MEMORY);
+        assert_non_null(strstr(err.text, "out of memory"));
+    }
+    wr_corpus_free(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_sentence_once_an_epoch),
@@ -398,6 +435,7 @@ int main(void) {
         cmocka_unit_test(impossible_options),
         cmocka_unit_test(a_batch_of_given_sentences),
         cmocka_unit_test(summary_counts_the_epoch),
+        cmocka_unit_test(failed_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
