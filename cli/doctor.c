@@ -22,7 +22,8 @@
 #include <yaml.h>
 #include <zlib.h>
 
-enum { PATH_BYTES = 1024 };
+/* Libraries stay loaded until the end: some do not survive being unloaded. */
+enum { PATH_BYTES = 1024, LOAD = RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE };
 
 /* Debian packages to suggest, in the order met. */
 typedef struct advice {
@@ -176,11 +177,11 @@ static bool print_program(const char *program, const char *package, advice *advi
 /* Open a library by its name, then in each directory of `folders` (NULL-terminated, may be NULL).
  */
 static void *open_library(const char *name, const char *const *folders) {
-    void *library = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+    void *library = dlopen(name, LOAD);
     for (; library == NULL && folders != NULL && *folders != NULL; folders++) {
         char path[PATH_BYTES];
         snprintf(path, sizeof path, "%s/%s", *folders, name);
-        library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+        library = dlopen(path, LOAD);
     }
     return library;
 }

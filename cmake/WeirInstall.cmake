@@ -46,5 +46,6 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/weirConfigVersion.cmake
 install(FILES ${CMAKE_BINARY_DIR}/weirConfig.cmake ${CMAKE_BINARY_DIR}/weirConfigVersion.cmake
   cmake/WeirDependencies.cmake DESTINATION ${config})
 
+file(RELATIVE_PATH WEIR_PREFIX_FROM_PC "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/weir.pc.in ${CMAKE_BINARY_DIR}/weir.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/weir.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

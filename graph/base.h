@@ -33,8 +33,10 @@ typedef struct wr_error {
 
 #if defined(__GNUC__)
 #define WR_PRINTF(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
+#define WR_NORETURN __attribute__((noreturn))
 #else
 #define WR_PRINTF(fmt_arg, first_arg)
+#define WR_NORETURN
 #endif
 
 /* Record a failure in `err` (may be NULL) unless it already holds one; returns `status`. */
@@ -45,7 +47,7 @@ wr_status wr_fail_memory(wr_error *err, const char *what, size_t bytes);
 
 /* A library bug: prints the expression and its place on stderr and stops the process. Never used
  * for anything a user can cause. */
-_Noreturn void wr__assert_failed(const char *expr, const char *file, int line);
+WR_NORETURN void wr__assert_failed(const char *expr, const char *file, int line);
 #define WR_ASSERT(cond) ((cond) ? (void)0 : wr__assert_failed(#cond, __FILE__, __LINE__))
 
 /* A growing, always NUL-terminated string. Zero-initialise. After a failed allocation `oom` is set,

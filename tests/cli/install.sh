@@ -32,12 +32,13 @@ int main(void) {
 END
 config=$(find "$work/usr" -name weir.pc -printf '%h')
 export PKG_CONFIG_PATH=$config
-# shellcheck disable=SC2046
-"$cc" -std=c11 -Wall -Wextra -Werror "$work/use.c" -o "$work/use" $(pkg-config --cflags --libs weir)
+read -ra cflags <<< "$(pkg-config --cflags weir)"
+read -ra libs <<< "$(pkg-config --libs weir)"
+"$cc" -std=c11 -Wall -Wextra -Werror "${cflags[@]}" "$work/use.c" -o "$work/use" "${libs[@]}"
 "$work/use"
 
 sed 's/wr_error err = {0}/wr_error err = {}/' "$work/use.c" > "$work/use.cc"
-"$cxx" -std=c++17 -Wall -Werror $(pkg-config --cflags weir) -fsyntax-only "$work/use.cc"
+"$cxx" -std=c++17 -Wall -Werror "${cflags[@]}" -fsyntax-only "$work/use.cc"
 
 cat > "$work/CMakeLists.txt" << 'END'
 cmake_minimum_required(VERSION 3.25)
