@@ -146,7 +146,9 @@ wr_status wr_replace_begin(wr_replace *r, const char *path, wr_error *err) {
     r->path = wr_strdup(path);
     r->tmp = malloc(n);
     if (r->path == NULL || r->tmp == NULL) {
-        wr_replace_abandon(r);
+        free(r->path);
+        free(r->tmp);
+        *r = (wr_replace){.fd = -1};
         return wr_fail_memory(err, path, n);
     }
     snprintf(r->tmp, n, "%s.tmp", path);

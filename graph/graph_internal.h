@@ -1,0 +1,51 @@
+/* graph_internal.h: the graph's fields, for the sources of graph/ only. */
+#ifndef WEIR_GRAPH_INTERNAL_H
+#define WEIR_GRAPH_INTERNAL_H
+
+#include "graph/intern.h"
+#include "graph/op.h"
+
+struct wr_graph {
+    wr__shared *shared;
+    wr_node *node; /* node[0] is poison */
+    size_t n, cap;
+    uint32_t *edge;
+    size_t n_edges, cap_edges;
+    wr_attr *attr;
+    size_t n_attrs, cap_attrs;
+    uint32_t *slot; /* hash-cons table, open addressing, 0 is empty */
+    uint64_t *hash; /* per node */
+    size_t slots, cap_hash;
+    char **diag;
+    size_t n_diag, cap_diag;
+    bool out_of_memory;
+    uint32_t scope; /* where new nodes go */
+    wr_derivation derivation;
+};
+
+/* What a node is made of; inputs and attributes are copied. */
+typedef struct wr__made {
+    const wr_op *op;
+    wr_loc loc;
+    uint32_t name, scope, loc_id; /* loc_id != 0 wins over loc */
+    uint32_t origin;
+    wr_role role;
+    int n_in;
+    const uint32_t *in;
+    const wr_attr *attr;
+    const wr_type *type; /* one per output */
+    bool unique;         /* never the same as another */
+} wr__made;
+
+/* Append the node with its output nodes, or find the equal one. 0 when memory is out. */
+uint32_t wr__node_add(wr_graph *g, const wr__made *m);
+/* Copy node `id` of `from` with inputs already mapped. `unique` keeps it apart from equal nodes. */
+uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uint32_t *in,
+                       bool unique);
+/* Record a diagnostic (copied). */
+void wr__diagnose(wr_graph *g, const wr_str *text);
+void wr__out_of_memory(wr_graph *g);
+/* Append "  called from f file:line <- ..." for the present call stack, where a tracer is built in. */
+void wr__trace_append(const wr_graph *g, wr_str *out);
+
+#endif

@@ -1,0 +1,491 @@
+/* session.c: persistent tensors, plan cache and running; see session.h. */
+#define _GNU_SOURCE
+#include "graph/session.h"
+#include "graph/init.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct stored {
+    wr_stored pub;
+    char *name;
+    int64_t dim[WR_MAX_RANK];
+    size_t bytes;
+} stored;
+
+typedef struct cached_plan {
+    const wr_program *program;
+    wr_plan *plan;
+    uint32_t *slot; /* per node id: store or input slot */
+    uint64_t used;  /* clock of the last use */
+} cached_plan;
+
+struct wr_session {
+    wr_device *device;
+    int threads, plan_cap;
+    uint64_t seed, step, clock;
+    bool profile;
+    stored *store;
+    size_t n_stored, cap_stored;
+    cached_plan *plan;
+    size_t n_plans, cap_plans;
+    void *arena;
+    size_t arena_bytes;
+    cached_plan *last;
+    wr_tensor *output; /* of the last run */
+    size_t cap_output;
+    wr_session_counters counters;
+};
+
+/* ---- life ---- */
+
+wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_error *err) {
+    *session = NULL;
+    if (o->device != NULL && strcmp(o->device, "cpu") != 0 && strcmp(o->device, "auto") != 0)
+        return wr_fail(err, WR_ERR_INPUT, "device \"%s\": this build has cpu (and auto)",
+                       o->device);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    wr_session *s = calloc(1, sizeof *s);
+    if (s != NULL) s->device = wr_device_cpu();
+    if (s == NULL || s->device == NULL) {
+        free(s);
+        return wr_fail_memory(err, "a session", sizeof *s);
+    }
+    s->threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
+    s->plan_cap = o->plan_cap > 0 ? o->plan_cap : 64;
+    s->seed = o->seed;
+    s->profile = o->profile;
+    *session = s;
+    return WR_OK;
+}
+
+static void drop_plan(wr_session *s, size_t i) {
+    wr_plan_free(s->plan[i].plan);
+    free(s->plan[i].slot);
+    s->plan[i] = s->plan[--s->n_plans];
+    s->last = NULL;
+}
+
+void wr_session_free(wr_session *s) {
+    if (s == NULL) return;
+    while (s->n_plans > 0)
+        drop_plan(s, 0);
+    for (size_t i = 0; i < s->n_stored; i++) {
+        s->device->release(s->device, s->store[i].pub.tensor.data);
+        free(s->store[i].name);
+    }
+    if (s->arena != NULL) s->device->release(s->device, s->arena);
+    free(s->store);
+    free(s->plan);
+    free(s->output);
+    s->device->close(s->device);
+    free(s);
+}
+
+void wr_session_forget(wr_session *s, const wr_program *p) {
+    for (size_t i = s->n_plans; i > 0; i--)
+        if (s->plan[i - 1].program == p) drop_plan(s, i - 1);
+}
+
+/* ---- persistent tensors ---- */
+
+static wr_tensor tensor_of(stored *x) {
+    wr_tensor t = x->pub.tensor;
+    t.dim = x->dim;
+    t.n = 1;
+    for (int i = 0; i < t.rank; i++)
+        t.n *= x->dim[i];
+    return t;
+}
+
+/* Give `x` memory of its size; `data` (host) or the initialiser fills it. */
+static wr_status fill_stored(wr_session *s, stored *x, wr_init init, const void *data,
+                             wr_error *err) {
+    x->pub.tensor = tensor_of(x);
+    x->bytes = (size_t)x->pub.tensor.n * wr_dtype_bytes(x->pub.tensor.dtype);
+    void *memory = NULL, *host = NULL;
+    wr_status status = s->device->alloc(s->device, x->bytes, &memory, err);
+    if (status == WR_OK && data == NULL) {
+        host = malloc(x->bytes + 1);
+        status = host == NULL
+                     ? wr_fail_memory(err, x->name, x->bytes)
+                     : wr__init_fill(init, x->name, s->seed, x->pub.tensor.dtype,
+                                     x->pub.tensor.rank, x->dim, host, err);
+        data = host;
+    }
+    if (status == WR_OK) status = s->device->upload(s->device, memory, data, x->bytes, err);
+    free(host);
+    if (status != WR_OK && memory != NULL) s->device->release(s->device, memory);
+    x->pub.tensor.data = status == WR_OK ? memory : NULL;
+    if (status == WR_OK) s->counters.persistent_bytes += x->bytes;
+    return status;
+}
+
+static wr_status add_stored(wr_session *s, const char *name, bool trainable, wr_dtype t, int rank,
+                            const int64_t *dim, wr_init init, const void *data, wr_error *err) {
+    if (!wr_grow(&s->store, &s->cap_stored, s->n_stored + 1, sizeof *s->store))
+        return wr_fail_memory(err, name, sizeof *s->store);
+    stored *x = &s->store[s->n_stored];
+    *x = (stored){.name = wr_strdup(name)};
+    if (x->name == NULL) return wr_fail_memory(err, name, strlen(name));
+    for (int i = 0; i < rank; i++)
+        x->dim[i] = dim[i];
+    x->pub.name = x->name;
+    x->pub.trainable = trainable;
+    x->pub.tensor.dtype = t;
+    x->pub.tensor.rank = rank;
+    wr_status status = fill_stored(s, x, init, data, err);
+    if (status != WR_OK) {
+        free(x->name);
+        return status;
+    }
+    s->n_stored++;
+    return WR_OK;
+}
+
+int wr_session_find(const wr_session *s, const char *name) {
+    for (size_t i = 0; i < s->n_stored; i++)
+        if (strcmp(s->store[i].name, name) == 0) return (int)i;
+    return -1;
+}
+
+wr_status wr_session_define(wr_session *s, const char *name, bool trainable, wr_dtype t, int rank,
+                            const int64_t *dims, const void *data, wr_error *err) {
+    if (wr_session_find(s, name) >= 0)
+        return wr_fail(err, WR_ERR_INPUT, "tensor \"%s\" exists in the session already", name);
+    return add_stored(s, name, trainable, t, rank, dims, (wr_init){0}, data, err);
+}
+
+int wr_session_stored(const wr_session *s) { return (int)s->n_stored; }
+
+const wr_stored *wr_session_stored_at(const wr_session *s, int index) {
+    stored *x = &s->store[index];
+    x->pub.tensor.dim = x->dim; /* the array may have moved */
+    return &x->pub;
+}
+
+wr_status wr_session_read(wr_session *s, int index, void *to, wr_error *err) {
+    const stored *x = &s->store[index];
+    return s->device->download(s->device, to, x->pub.tensor.data, x->bytes, err);
+}
+
+wr_status wr_session_write(wr_session *s, int index, const void *from, wr_error *err) {
+    const stored *x = &s->store[index];
+    return s->device->upload(s->device, x->pub.tensor.data, from, x->bytes, err);
+}
+
+static wr_status sizes_differ(const wr_graph *g, uint32_t id, const stored *x, wr_error *err) {
+    wr_str s = {0};
+    wr_node_describe(g, id, &s);
+    wr_str_add(&s, ": the session (or its checkpoint) holds it as %s [",
+               wr_dtype_name(x->pub.tensor.dtype));
+    for (int i = 0; i < x->pub.tensor.rank; i++)
+        wr_str_add(&s, "%s%lld", i > 0 ? ", " : "", (long long)x->dim[i]);
+    wr_fail(err, WR_ERR_INPUT, "%s]; the model and the checkpoint must be of one recipe",
+            wr_str_text(&s));
+    wr_str_free(&s);
+    return WR_ERR_INPUT;
+}
+
+/* A state of another size is made anew (a cache for another batch); a parameter is an error. */
+static wr_status match_stored(wr_session *s, const wr_graph *g, uint32_t id, int at,
+                              const int64_t *dim, wr_init init, wr_error *err) {
+    stored *x = &s->store[at];
+    const wr_node *n = wr_node_at(g, id);
+    bool same = x->pub.tensor.rank == n->rank && (int)x->pub.tensor.dtype == n->dtype;
+    for (int i = 0; same && i < n->rank; i++)
+        same = x->dim[i] == dim[i];
+    if (same) return WR_OK;
+    if (n->op == &wr_op_param || x->pub.tensor.rank != n->rank ||
+        (int)x->pub.tensor.dtype != n->dtype)
+        return sizes_differ(g, id, x, err);
+    s->device->release(s->device, x->pub.tensor.data);
+    s->counters.persistent_bytes -= x->bytes;
+    memcpy(x->dim, dim, sizeof *dim * (size_t)n->rank);
+    return fill_stored(s, x, init, NULL, err);
+}
+
+/* Find or make the persistent tensor of node `id`. */
+static wr_status bind_stored(wr_session *s, const wr_graph *g, uint32_t id, const wr_binding *b,
+                             uint32_t *slot, wr_error *err) {
+    const wr_node *x = wr_node_at(g, id);
+    const wr_attr *a = wr_node_attrs(g, id);
+    const char *name = wr_source_name(g, id);
+    wr_init init = {(wr_init_kind)a[WR_SOURCE_INIT].i, a[WR_SOURCE_A].r, a[WR_SOURCE_B].r};
+    int64_t dim[WR_MAX_RANK] = {0};
+    for (int i = 0; i < x->rank; i++)
+        if ((dim[i] = wr_dims_eval(wr_graph_dims(g), x->dim[i], b)) < 0)
+            return wr_fail(err, WR_ERR_INPUT,
+                           "state \"%s\": axis %d has a symbol that no fed input gives a value",
+                           name, i);
+    int at = wr_session_find(s, name);
+    wr_status status = at >= 0 ? match_stored(s, g, id, at, dim, init, err)
+                               : add_stored(s, name, x->op == &wr_op_param, (wr_dtype)x->dtype,
+                                            x->rank, dim, init, NULL, err);
+    *slot = at >= 0 ? (uint32_t)at : (uint32_t)s->n_stored - 1;
+    return status;
+}
+
+static bool is_stored(const wr_node *x) { return x->op == &wr_op_param || x->op == &wr_op_state; }
+
+wr_status wr_session_prepare(wr_session *s, const wr_program *p, wr_error *err) {
+    const wr_graph *g = wr_program_graph(p);
+    wr_binding none = {{0}};
+    for (uint32_t id = 1; id < wr_node_count(g); id++) {
+        if (!wr_program_live(p)[id] || wr_node_at(g, id)->op != &wr_op_param) continue;
+        uint32_t slot;
+        wr_status status = bind_stored(s, g, id, &none, &slot, err);
+        if (status != WR_OK) return status;
+    }
+    return WR_OK;
+}
+
+/* ---- feeds ---- */
+
+static wr_status feed_size_error(const wr_graph *g, uint32_t id, int axis, int64_t got,
+                                 const char *why, wr_error *err) {
+    wr_str s = {0};
+    wr_node_describe(g, id, &s);
+    wr_fail(err, WR_ERR_INPUT, "axis %d of %s was fed with size %lld: %s", axis, wr_str_text(&s),
+            (long long)got, why);
+    wr_str_free(&s);
+    return WR_ERR_INPUT;
+}
+
+static wr_status bind_axis(const wr_graph *g, uint32_t id, int axis, int64_t size, wr_binding *b,
+                           wr_error *err) {
+    const wr_dims *dims = wr_graph_dims(g);
+    int sym = wr_dims_symbol_of(dims, wr_node_at(g, id)->dim[axis]);
+    if (sym < 0 || b->value[sym] == size) return WR_OK;
+    const wr_symbol *x = wr_dims_symbol_at(dims, sym);
+    if (b->value[sym] != 0)
+        return feed_size_error(g, id, axis, size, "another input gave its symbol another value",
+                               err);
+    if (size < x->min || size > x->max || size % x->multiple_of != 0) {
+        wr_str s = {0};
+        wr_str_add(&s, "%s takes %lld to %lld, in multiples of %lld", x->name, (long long)x->min,
+                   (long long)x->max, (long long)x->multiple_of);
+        wr_status status = feed_size_error(g, id, axis, size, wr_str_text(&s), err);
+        wr_str_free(&s);
+        return status;
+    }
+    b->value[sym] = size;
+    return WR_OK;
+}
+
+static wr_status match_feed(const wr_program *p, int n, const wr_feed *feeds, int k, int *feed_of,
+                            wr_error *err) {
+    const wr_graph *g = wr_program_graph(p);
+    uint32_t id = wr_program_input(p, k);
+    const char *name = wr_source_name(g, id);
+    feed_of[k] = -1;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(feeds[i].name, name) != 0) continue;
+        if (feed_of[k] >= 0) return wr_fail(err, WR_ERR_INPUT, "input \"%s\" is fed twice", name);
+        feed_of[k] = i;
+    }
+    if (feed_of[k] < 0)
+        return wr_fail(err, WR_ERR_INPUT, "input \"%s\" is not fed", name);
+    if (feeds[feed_of[k]].rank != wr_node_at(g, id)->rank)
+        return wr_fail(err, WR_ERR_INPUT, "input \"%s\" has %d axes, fed with %d", name,
+                       wr_node_at(g, id)->rank, feeds[feed_of[k]].rank);
+    return WR_OK;
+}
+
+static wr_status bind_feeds(const wr_program *p, int n, const wr_feed *feeds, int *feed_of,
+                            wr_binding *b, wr_error *err) {
+    const wr_graph *g = wr_program_graph(p);
+    memset(b, 0, sizeof *b);
+    for (int k = 0; k < wr_program_inputs(p); k++) {
+        wr_status status = match_feed(p, n, feeds, k, feed_of, err);
+        uint32_t id = wr_program_input(p, k);
+        for (int i = 0; status == WR_OK && i < wr_node_at(g, id)->rank; i++)
+            status = bind_axis(g, id, i, feeds[feed_of[k]].dim[i], b, err);
+        if (status != WR_OK) return status;
+    }
+    for (int k = 0; k < wr_program_inputs(p); k++) {
+        uint32_t id = wr_program_input(p, k);
+        for (int i = 0; i < wr_node_at(g, id)->rank; i++) {
+            int64_t size = feeds[feed_of[k]].dim[i];
+            if (wr_dims_eval(wr_graph_dims(g), wr_node_at(g, id)->dim[i], b) != size)
+                return feed_size_error(g, id, i, size, "that is not what it was declared as", err);
+        }
+    }
+    return WR_OK;
+}
+
+/* ---- plans ---- */
+
+static wr_status assign_slots(wr_session *s, const wr_program *p, const wr_binding *b,
+                              uint32_t *slot, wr_error *err) {
+    const wr_graph *g = wr_program_graph(p);
+    for (uint32_t id = 1; id < wr_node_count(g); id++) {
+        if (!wr_program_live(p)[id] || !is_stored(wr_node_at(g, id))) continue;
+        wr_status status = bind_stored(s, g, id, b, &slot[id], err);
+        if (status != WR_OK) return status;
+    }
+    for (int k = 0; k < wr_program_inputs(p); k++)
+        slot[wr_program_input(p, k)] = (uint32_t)k;
+    return WR_OK;
+}
+
+static void evict_oldest(wr_session *s) {
+    size_t oldest = 0;
+    for (size_t i = 1; i < s->n_plans; i++)
+        if (s->plan[i].used < s->plan[oldest].used) oldest = i;
+    drop_plan(s, oldest);
+    s->counters.plan_evictions++;
+}
+
+static wr_status make_plan(wr_session *s, const wr_program *p, const wr_binding *b,
+                           wr_error *err) {
+    const wr_graph *g = wr_program_graph(p);
+    uint32_t *slot = calloc(wr_node_count(g), sizeof *slot);
+    uint32_t *roots = malloc(sizeof *roots * ((size_t)wr_program_outputs(p) + 1));
+    wr_plan *plan = NULL;
+    bool ok = slot != NULL && roots != NULL &&
+              wr_grow(&s->plan, &s->cap_plans, s->n_plans + 1, sizeof *s->plan);
+    wr_status status = ok ? assign_slots(s, p, b, slot, err) : wr_fail_memory(err, "a plan", 0);
+    for (int k = 0; ok && k < wr_program_outputs(p); k++)
+        roots[k] = wr_program_root(p, k);
+    if (status == WR_OK)
+        status = wr_plan_new(g, wr_program_live(p), wr_program_outputs(p), roots, b, s->device,
+                             &(wr_slots){slot}, s->threads, &plan, err);
+    free(roots);
+    if (status != WR_OK) {
+        free(slot);
+        return status;
+    }
+    plan->profile = s->profile;
+    s->counters.plan_misses++;
+    s->counters.plan_seconds += plan->seconds;
+    if (s->n_plans >= (size_t)s->plan_cap) evict_oldest(s);
+    s->plan[s->n_plans++] = (cached_plan){.program = p, .plan = plan, .slot = slot};
+    return WR_OK;
+}
+
+static wr_status find_plan(wr_session *s, const wr_program *p, const wr_binding *b,
+                           cached_plan **found, wr_error *err) {
+    *found = NULL;
+    for (size_t i = 0; i < s->n_plans && *found == NULL; i++)
+        if (s->plan[i].program == p &&
+            memcmp(&s->plan[i].plan->binding, b, sizeof *b) == 0)
+            *found = &s->plan[i];
+    if (*found != NULL) {
+        s->counters.plan_hits++;
+    } else {
+        wr_status status = make_plan(s, p, b, err);
+        if (status != WR_OK) return status;
+        *found = &s->plan[s->n_plans - 1];
+    }
+    (*found)->used = ++s->clock;
+    return WR_OK;
+}
+
+/* ---- running ---- */
+
+static wr_status reserve_arena(wr_session *s, size_t bytes, wr_error *err) {
+    if (bytes <= s->arena_bytes) return WR_OK;
+    if (s->arena != NULL) s->device->release(s->device, s->arena);
+    s->arena = NULL;
+    s->arena_bytes = 0;
+    wr_status status = s->device->alloc(s->device, bytes, &s->arena, err);
+    if (status == WR_OK) s->arena_bytes = s->counters.arena_bytes = bytes;
+    return status;
+}
+
+static void *data_of(const wr_session *s, const cached_plan *c, uint32_t id,
+                     const wr_feed *feeds, const int *feed_of) {
+    const wr_value *v = &c->plan->value[id];
+    switch (v->place) {
+    case WR_PLACE_ARENA:
+        return (char *)s->arena + v->offset;
+    case WR_PLACE_STORE:
+        return s->store[v->index].pub.tensor.data;
+    case WR_PLACE_CONST:
+        return (void *)(uintptr_t)wr_blob_at(
+            c->plan->g, wr_node_attrs(c->plan->g, v->root)[WR_CONST_BLOB].blob, NULL);
+    case WR_PLACE_INPUT:
+        return (void *)(uintptr_t)feeds[feed_of[v->index]].data;
+    case WR_PLACE_NONE:
+        break;
+    }
+    return NULL;
+}
+
+static void resolve(wr_session *s, cached_plan *c, const wr_feed *feeds, const int *feed_of) {
+    wr_plan *p = c->plan;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        p->tensor[i].data = data_of(s, c, p->tensor_node[i], feeds, feed_of);
+    for (int i = 0; i < p->n_steps; i++)
+        p->step[i].call.workspace = (char *)s->arena + p->step[i].workspace_offset;
+}
+
+static wr_status note_outputs(wr_session *s, const cached_plan *c, const wr_program *p,
+                              const wr_feed *feeds, const int *feed_of, wr_error *err) {
+    size_t n = (size_t)wr_program_outputs(p);
+    if (!wr_grow(&s->output, &s->cap_output, n + 1, sizeof *s->output))
+        return wr_fail_memory(err, "outputs", n * sizeof *s->output);
+    for (size_t k = 0; k < n; k++) {
+        uint32_t id = wr_program_root(p, (int)k);
+        const wr_node *x = wr_node_at(c->plan->g, id);
+        wr_tensor t = {.data = data_of(s, c, id, feeds, feed_of), .dim = c->plan->value[id].dim,
+                       .rank = x->rank, .dtype = (wr_dtype)x->dtype, .n = 1};
+        for (int i = 0; i < t.rank; i++)
+            t.n *= t.dim[i];
+        s->output[k] = t;
+    }
+    return WR_OK;
+}
+
+static bool has_fixed_size(const wr_graph *g, uint32_t id) {
+    const wr_node *x = wr_node_at(g, id);
+    for (int i = 0; i < x->rank; i++)
+        if (!wr_dim_is_literal(x->dim[i])) return false;
+    return true;
+}
+
+/* States of symbolic size may have been made for another binding since this plan was made. */
+static wr_status rebind_states(wr_session *s, const cached_plan *c, wr_error *err) {
+    const wr_graph *g = c->plan->g;
+    const bool *live = wr_program_live(c->program);
+    for (uint32_t id = 1; id < wr_node_count(g); id++) {
+        if (!live[id] || wr_node_at(g, id)->op != &wr_op_state || has_fixed_size(g, id)) continue;
+        wr_status status = bind_stored(s, g, id, &c->plan->binding, &c->slot[id], err);
+        if (status != WR_OK) return status;
+    }
+    return WR_OK;
+}
+
+wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_feed *feeds,
+                         wr_error *err) {
+    int *feed_of = malloc(sizeof *feed_of * ((size_t)wr_program_inputs(p) + 1));
+    if (feed_of == NULL) return wr_fail_memory(err, "feeds", sizeof *feed_of);
+    wr_binding b;
+    cached_plan *c = NULL;
+    s->last = NULL;
+    wr_status status = bind_feeds(p, n_feeds, feeds, feed_of, &b, err);
+    if (status == WR_OK) status = find_plan(s, p, &b, &c, err);
+    if (status == WR_OK) status = rebind_states(s, c, err);
+    if (status == WR_OK) status = reserve_arena(s, c->plan->arena_bytes, err);
+    if (status == WR_OK) {
+        resolve(s, c, feeds, feed_of);
+        wr_run_env env = {.threads = s->threads, .seed = s->seed, .step = s->step, .err = err};
+        status = s->device->run(s->device, c->plan, &env);
+    }
+    if (status == WR_OK) status = note_outputs(s, c, p, feeds, feed_of, err);
+    if (status == WR_OK) {
+        s->last = c;
+        s->counters.runs++;
+    }
+    free(feed_of);
+    return status;
+}
+
+const wr_tensor *wr_session_output(wr_session *s, int k) { return &s->output[k]; }
+const wr_plan *wr_session_plan(const wr_session *s) { return s->last == NULL ? NULL : s->last->plan; }
+void wr_session_set_step(wr_session *s, uint64_t step) { s->step = step; }
+uint64_t wr_session_step(const wr_session *s) { return s->step; }
+wr_session_counters wr_session_count(const wr_session *s) { return s->counters; }
+int wr_session_threads(const wr_session *s) { return s->threads; }
