@@ -47,7 +47,8 @@ static void row(const char *name, const char *fmt, ...) {
 #define CPU_FEATURES(X)                                                                            \
     X("sse4.2")                                                                                    \
     X("avx")                                                                                       \
-    X("fma") X("avx2") X("avx512f") X("avx512dq") X("avx512bw") X("avx512vl") X("avx512vnni")      \
+    X("fma")                                                                                       \
+    X("avx2") X("avx512f") X("avx512dq") X("avx512bw") X("avx512vl") X("avx512vnni")               \
         X("avx512bf16")
 
 static void print_model_name(void) {

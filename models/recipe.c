@@ -261,6 +261,7 @@ static wr_status read_yaml(loader *l, const char *text, size_t n) {
     if (yaml_parser_load(&parser, &document)) {
         l->document = &document;
         status = walk_document(l, &parser);
+        l->document = NULL;
         yaml_document_delete(&document);
     } else {
         status = fail_yaml(l, &parser);
