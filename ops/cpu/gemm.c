@@ -84,7 +84,7 @@ static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
     case WR_GEMM_BATCHED:
         return true;
     case WR_GEMM_ROWS:
-        return false;
+        return s->dtype == WR_GEMM_F32 && s->m <= WR__GEMM_ROWS;
     case WR_GEMM_DNNL:
         return s->dtype == WR_GEMM_F32 && s->k > 0;
     default:
@@ -96,6 +96,7 @@ static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
 enum { THREAD_WORK = 100000 };
 
 static wr_gemm_backend choose(const wr_gemm_spec *s) {
+    if (s->dtype == WR_GEMM_F32 && s->m <= WR__GEMM_ROWS) return WR_GEMM_ROWS;
     if (s->batch > 1 && (s->batch >= 2 * s->threads || s->threads == 1)) return WR_GEMM_BATCHED;
     return WR_GEMM_PACKED;
 }
@@ -120,7 +121,7 @@ static size_t own_workspace(const wr_gemm_spec *s, wr_gemm_backend backend) {
         return f32 ? wr__gemm_packed_workspace_f32(s) : wr__gemm_packed_workspace_f64(s);
     if (backend == WR_GEMM_BATCHED)
         return f32 ? wr__gemm_batched_workspace_f32(s) : wr__gemm_batched_workspace_f64(s);
-    return 0;
+    return backend == WR_GEMM_ROWS ? wr__gemm_rows_workspace(s) : 0;
 }
 
 wr_gemm_plan *wr_gemm_plan_new(const wr_gemm_spec *spec, wr_error *err) {
@@ -217,6 +218,9 @@ void wr_gemm_run(const wr_gemm_plan *plan, const void *a, const void *b, void *c
             wr__gemm_batched_f32(s, a, b, c, bias, workspace);
         else
             wr__gemm_batched_f64(s, a, b, c, bias, workspace);
+        return;
+    case WR_GEMM_ROWS:
+        wr__gemm_rows(s, a, b, c, bias, workspace);
         return;
     default:
         run_library(plan, a, b, c, bias);

@@ -3,35 +3,7 @@
  *
  * A panel of width W holds step p at dst + p * W. Panels of A are as wide as their rows; panels of
  * B are one or two vectors wide, filled up with zeros. */
-
-/* One stage of a perfect shuffle: a0 b0 a1 b1 ... in two vectors. log2(LANES) stages on pairs of
- * vectors half the block apart transpose a block of LANES x LANES. */
-#if LANES == 16
-#define ZIP_LOW(a, b)                                                                              \
-    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define ZIP_HIGH(a, b)                                                                             \
-    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#elif LANES == 8
-#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#elif LANES == 4
-#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#else
-#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 2)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
-#endif
-
-static inline __attribute__((always_inline)) void transpose_block(vec r[LANES]) {
-    UNROLL for (int stage = 1; stage < LANES; stage *= 2) {
-        vec t[LANES];
-        UNROLL for (int i = 0; i < LANES / 2; i++) {
-            t[2 * i] = ZIP_LOW(r[i], r[i + LANES / 2]);
-            t[2 * i + 1] = ZIP_HIGH(r[i], r[i + LANES / 2]);
-        }
-        UNROLL for (int i = 0; i < LANES; i++) r[i] = t[i];
-    }
-}
+#include <string.h>
 
 /* dst[p * wide + j] = src[p * ld + j] for j < width, 0 for width <= j < wide. */
 static void pack_copy(REAL *dst, int wide, const REAL *src, int64_t ld, int width, int64_t k) {

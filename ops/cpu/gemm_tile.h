@@ -6,41 +6,14 @@
  * step two vectors of B are loaded and each of up to TILE_ROWS elements of A is broadcast. Each
  * element of C is a chain of fused multiply-adds in ascending k from its start value, whatever
  * tile it falls into, so results do not depend on how C is cut into tiles and shared by threads. */
-#if !defined(REAL) || !defined(REAL_BYTES)
-#error "define REAL and REAL_BYTES before including gemm_tile.h"
-#endif
+#include "ops/cpu/gemm_vec.h"
 
-#include "graph/base.h"
-
-#include <string.h>
-
-#if defined(__AVX512F__)
-#define VEC_BYTES 64
-#define TILE_ROWS 12
-#elif defined(__AVX__)
-#define VEC_BYTES 32
-#define TILE_ROWS 6
-#elif defined(__aarch64__)
-#define VEC_BYTES 16
-#define TILE_ROWS 12
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TILE_ROWS 12 /* of 32 vector registers, 24 hold C */
 #else
-#define VEC_BYTES 16
 #define TILE_ROWS 6
 #endif
-#define LANES     (VEC_BYTES / REAL_BYTES)
 #define TILE_COLS (2 * LANES)
-
-typedef REAL vec __attribute__((vector_size(VEC_BYTES)));
-typedef REAL vec_mem __attribute__((vector_size(VEC_BYTES), aligned(sizeof(REAL)), may_alias));
-
-static inline vec vec_load(const REAL *p) { return *(const vec_mem *)p; }
-static inline void vec_store(REAL *p, vec v) { *(vec_mem *)p = v; }
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* One tile of one block of k. Element (i, p) of A is a[i * a_row + p * a_step]; row p of B starts
  * at b + p * b_step. The tile starts from C (load_c) or zero, plus the bias row if there is one. */
@@ -134,7 +107,9 @@ static inline __attribute__((always_inline)) void tile_rows(int rows, int vecs,
     }
 TILE(1)
 TILE(2)
-TILE(3) TILE(4) TILE(5) TILE(6)
+TILE(3)
+TILE(4)
+TILE(5) TILE(6)
 #if TILE_ROWS == 12
     TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
 #endif
