@@ -1,8 +1,5 @@
 // subword_shim.cc: SentencePiece behind the C interface of subword.h. Every entry point that calls
 // the library catches what it throws.
-#ifndef _Noreturn
-#define _Noreturn [[noreturn]] // a C11 word in graph/base.h
-#endif
 #include "data/subword.h"
 
 #include <sentencepiece_processor.h>
