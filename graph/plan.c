@@ -74,8 +74,10 @@ static int64_t count_elements(const wr_value *v, int rank) {
 
 /* ---- steps ---- */
 
+/* Views only rename bytes, unless they write them (a cache). */
 static bool runs(const wr_node *x) {
-    return !(x->op->traits & (WR_SOURCE | WR_VIEW)) && !is_output_node(x);
+    if ((x->op->traits & WR_VIEW) && !(x->op->traits & WR_STATEFUL)) return false;
+    return !(x->op->traits & WR_SOURCE) && !is_output_node(x);
 }
 
 typedef struct totals {
