@@ -48,7 +48,9 @@ cat > "$work/overflow.c" << 'END'
 #include <limits.h>
 int main(int argc, char **argv) {
     (void)argv;
-    return INT_MAX - 1 + argc * 2 == 0;
+    volatile int big = INT_MAX;
+    big += argc;
+    return big == 7;
 }
 END
 
