@@ -228,13 +228,16 @@ static wr_cost chain_cost(const wr_call *c) {
                      .bytes = wr_bytes_moved(c)};
 }
 
-/* (a b + c) tanh(a b): a value used twice, one repeated leaf. */
+/* (a b + c) tanh(a b): a value used twice, repeated leaves; the last ones are long enough for
+ * several threads. */
 static wr chain_sample(wr_sample *s) {
-    if (s->variant > 1) return (wr){s->g, 0};
+    if (s->variant > 3) return (wr){s->g, 0};
     int64_t dims[3] = {2, wr_sample_int(s, 1, 4), wr_sample_int(s, 1, 700)};
+    if (s->variant > 1) dims[1] = 37;
+    if (s->variant > 1) dims[2] = 301;
     int64_t behind[3] = {dims[0], dims[1], 1};
     wr leaves[3] = {s->input(s, WR_FILL_REAL, 0, 3, dims), s->input(s, WR_FILL_REAL, 0, 1, dims + 2),
-                    s->input(s, WR_FILL_REAL, 0, 3, s->variant == 0 ? dims : behind)};
+                    s->input(s, WR_FILL_REAL, 0, 3, s->variant % 2 == 0 ? dims : behind)};
     wr_chain_code code[4];
     memset(code, 0, sizeof code);
     code[0] = (wr_chain_code){.op = &wr_op_mul, .n_in = 2, .in = {0, 1}};

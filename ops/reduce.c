@@ -185,7 +185,8 @@ const wr_op wr_op_sum = {.name = "sum", .doc = "sum over axes [from, to)", .trai
 static wr max_sample(wr_sample *s) { return sample_reduce(s, &wr_op_max, WR_FILL_APART); }
 static bool max_grad(wr_grad_ctx *c) {
     wr chosen = wr_equal(c->in[0], repeat_back(c, c->out[0]));
-    return wr_contribute(c, 0, wr_mul(chosen, repeat_back(c, c->cot[0])));
+    wr zero = wr_scalar(c->g, wr_dtype_of(c->cot[0]), 0.0);
+    return wr_contribute(c, 0, wr_select(chosen, repeat_back(c, c->cot[0]), zero));
 }
 const wr_op wr_op_max = {.name = "max", .doc = "largest over axes [from, to)", .traits = WR_REDUCE,
                          .n_in = 1, AXES, .shape = reduce_shape, .cost = reduce_cost,
