@@ -27,9 +27,9 @@ static bool mask_fits(wr_shape_ctx *c, const wr_type *t, int k) {
     for (int i = 1; ok && i <= m.rank; i++)
         ok = wr_dim_same(m.dim[m.rank - i], wr_n(1)) ||
              wr_dim_eq(c->g, m.dim[m.rank - i], t->dim[t->rank - i]);
-    return ok || wr_shape_fail(c, "mask: from the right, each size is equal or 1",
-                               "scores [B, H, T, S] take a mask [B, 1, 1, S]",
-                               "the mask does not fit");
+    return ok ||
+           wr_shape_fail(c, "mask: from the right, each size is equal or 1",
+                         "scores [B, H, T, S] take a mask [B, 1, 1, S]", "the mask does not fit");
 }
 
 static bool softmax_shape(wr_shape_ctx *c) {
@@ -285,8 +285,7 @@ static bool softmax_grad_rule(wr_grad_ctx *c) {
 
 static bool log_softmax_grad_rule(wr_grad_ctx *c) {
     wr in[3] = {c->out[0], c->cot[0], c->in[c->n_in - 1]};
-    return wr_contribute(c, 0,
-                         wr_emit(WR_HERE, &wr_op_log_softmax_grad, c->n_in + 1, in, NULL));
+    return wr_contribute(c, 0, wr_emit(WR_HERE, &wr_op_log_softmax_grad, c->n_in + 1, in, NULL));
 }
 
 static bool logsumexp_grad_rule(wr_grad_ctx *c) {
@@ -294,7 +293,8 @@ static bool logsumexp_grad_rule(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(y, wr__repeat_last(c->cot[0], y)));
 }
 
-/* ---- samples: no mask, full, [K], [B, 1, K], narrow rows often all masked, [B, T, 1], many ---- */
+/* ---- samples: no mask, full, [K], [B, 1, K], narrow rows often all masked, [B, T, 1], many ----
+ */
 
 typedef struct sample_sizes {
     int64_t x[3], mask[3];
@@ -338,33 +338,63 @@ static wr log_softmax_grad_sample(wr_sample *s) {
 
 /* ---- rows ---- */
 
-const wr_op wr_op_softmax = {
-    .name = "softmax", .doc = "x [.., K] (mask) -> e^x / sum e^x over the last axis", .n_in = 1,
-    .n_in_max = 2, .shape = softmax_shape, .cost = softmax_cost, .cpu = softmax_cpu,
-    .grad = softmax_grad_rule, .expand = softmax_expand, .sample = softmax_sample, .inplace = 1,
-    .no_inverse = "shifting all operands changes nothing"};
+const wr_op wr_op_softmax = {.name = "softmax",
+                             .doc = "x [.., K] (mask) -> e^x / sum e^x over the last axis",
+                             .n_in = 1,
+                             .n_in_max = 2,
+                             .shape = softmax_shape,
+                             .cost = softmax_cost,
+                             .cpu = softmax_cpu,
+                             .grad = softmax_grad_rule,
+                             .expand = softmax_expand,
+                             .sample = softmax_sample,
+                             .inplace = 1,
+                             .no_inverse = "shifting all operands changes nothing"};
 
-const wr_op wr_op_softmax_grad = {
-    .name = "softmax_grad", .doc = "y, c [.., K] -> y (c - sum y c)", .n_in = 2,
-    .shape = grad_shape, .cost = softmax_cost, .cpu = softmax_grad_cpu,
-    .expand = softmax_grad_expand, .sample = softmax_grad_sample, .inplace = 2,
-    .no_inverse = "constant cotangents give zero"};
+const wr_op wr_op_softmax_grad = {.name = "softmax_grad",
+                                  .doc = "y, c [.., K] -> y (c - sum y c)",
+                                  .n_in = 2,
+                                  .shape = grad_shape,
+                                  .cost = softmax_cost,
+                                  .cpu = softmax_grad_cpu,
+                                  .expand = softmax_grad_expand,
+                                  .sample = softmax_grad_sample,
+                                  .inplace = 2,
+                                  .no_inverse = "constant cotangents give zero"};
 
-const wr_op wr_op_log_softmax = {
-    .name = "log_softmax", .doc = "x [.., K] (mask) -> x - log sum e^x over the last axis",
-    .n_in = 1, .n_in_max = 2, .shape = softmax_shape, .cost = softmax_cost,
-    .cpu = log_softmax_cpu, .grad = log_softmax_grad_rule, .expand = log_softmax_expand,
-    .sample = log_softmax_sample, .inplace = 1,
-    .no_inverse = "shifting all operands changes nothing"};
+const wr_op wr_op_log_softmax = {.name = "log_softmax",
+                                 .doc = "x [.., K] (mask) -> x - log sum e^x over the last axis",
+                                 .n_in = 1,
+                                 .n_in_max = 2,
+                                 .shape = softmax_shape,
+                                 .cost = softmax_cost,
+                                 .cpu = log_softmax_cpu,
+                                 .grad = log_softmax_grad_rule,
+                                 .expand = log_softmax_expand,
+                                 .sample = log_softmax_sample,
+                                 .inplace = 1,
+                                 .no_inverse = "shifting all operands changes nothing"};
 
-const wr_op wr_op_log_softmax_grad = {
-    .name = "log_softmax_grad", .doc = "y, c [.., K] (mask) -> c - e^y sum c", .n_in = 2,
-    .n_in_max = 3, .shape = grad_shape, .cost = softmax_cost, .cpu = log_softmax_grad_cpu,
-    .expand = log_softmax_grad_expand, .sample = log_softmax_grad_sample, .inplace = 2,
-    .no_inverse = "multiples of e^y give zero"};
+const wr_op wr_op_log_softmax_grad = {.name = "log_softmax_grad",
+                                      .doc = "y, c [.., K] (mask) -> c - e^y sum c",
+                                      .n_in = 2,
+                                      .n_in_max = 3,
+                                      .shape = grad_shape,
+                                      .cost = softmax_cost,
+                                      .cpu = log_softmax_grad_cpu,
+                                      .expand = log_softmax_grad_expand,
+                                      .sample = log_softmax_grad_sample,
+                                      .inplace = 2,
+                                      .no_inverse = "multiples of e^y give zero"};
 
-const wr_op wr_op_logsumexp = {
-    .name = "logsumexp", .doc = "x [.., K] (mask) -> [..] log sum e^x over the last axis",
-    .n_in = 1, .n_in_max = 2, .shape = logsumexp_shape, .cost = softmax_cost,
-    .cpu = logsumexp_cpu, .grad = logsumexp_grad_rule, .expand = logsumexp_expand,
-    .sample = logsumexp_sample, .no_inverse = "many operands have one sum"};
+const wr_op wr_op_logsumexp = {.name = "logsumexp",
+                               .doc = "x [.., K] (mask) -> [..] log sum e^x over the last axis",
+                               .n_in = 1,
+                               .n_in_max = 2,
+                               .shape = logsumexp_shape,
+                               .cost = softmax_cost,
+                               .cpu = logsumexp_cpu,
+                               .grad = logsumexp_grad_rule,
+                               .expand = logsumexp_expand,
+                               .sample = logsumexp_sample,
+                               .no_inverse = "many operands have one sum"};

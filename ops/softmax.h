@@ -1,10 +1,10 @@
 /* softmax.h: softmax, its logarithm and log-sum-exp over the last axis, with optional masks.
  *
- * A mask holds 0 (out) and anything else (in) in the dtype of x; its sizes are matched with x's from
- * the right, each equal or 1, leading axes may be missing: scores [B, H, T, S] take masks [B, 1, 1,
- * S], [T, S] or [S]. A masked position has probability 0; its log-probability is 0 by definition,
- * and so is its gradient. A row with every position masked is 0 everywhere, forward and backward
- * (its log-sum-exp is 0, too). The mask has no gradient. */
+ * A mask holds 0 (out) and anything else (in) in the dtype of x; its sizes are matched with x's
+ * from the right, each equal or 1, leading axes may be missing: scores [B, H, T, S] take masks [B,
+ * 1, 1, S], [T, S] or [S]. A masked position has probability 0; its log-probability is 0 by
+ * definition, and so is its gradient. A row with every position masked is 0 everywhere, forward and
+ * backward (its log-sum-exp is 0, too). The mask has no gradient. */
 #ifndef WEIR_OPS_SOFTMAX_H
 #define WEIR_OPS_SOFTMAX_H
 
