@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "graph/session.h"
 #include "graph/init.h"
+#include "graph/intern.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 typedef struct stored {
     wr_stored pub;
     char *name;
+    uint64_t hash; /* of the name */
     int64_t dim[WR_MAX_RANK];
     size_t bytes;
 } stored;
@@ -122,12 +124,21 @@ static wr_status fill_stored(wr_session *s, stored *x, wr_init init, const void 
     return status;
 }
 
+static uint64_t name_hash(const char *name) { return wr__hash(name, strlen(name), 0); }
+
+int wr_session_find(const wr_session *s, const char *name) {
+    uint64_t hash = name_hash(name);
+    for (size_t i = 0; i < s->n_stored; i++)
+        if (s->store[i].hash == hash && strcmp(s->store[i].name, name) == 0) return (int)i;
+    return -1;
+}
+
 static wr_status add_stored(wr_session *s, const char *name, bool trainable, wr_dtype t, int rank,
                             const int64_t *dim, wr_init init, const void *data, wr_error *err) {
     if (!wr_grow(&s->store, &s->cap_stored, s->n_stored + 1, sizeof *s->store))
         return wr_fail_memory(err, name, sizeof *s->store);
     stored *x = &s->store[s->n_stored];
-    *x = (stored){.name = wr_strdup(name)};
+    *x = (stored){.name = wr_strdup(name), .hash = name_hash(name)};
     if (x->name == NULL) return wr_fail_memory(err, name, strlen(name));
     for (int i = 0; i < rank; i++)
         x->dim[i] = dim[i];
@@ -142,12 +153,6 @@ static wr_status add_stored(wr_session *s, const char *name, bool trainable, wr_
     }
     s->n_stored++;
     return WR_OK;
-}
-
-int wr_session_find(const wr_session *s, const char *name) {
-    for (size_t i = 0; i < s->n_stored; i++)
-        if (strcmp(s->store[i].name, name) == 0) return (int)i;
-    return -1;
 }
 
 wr_status wr_session_define(wr_session *s, const char *name, bool trainable, wr_dtype t, int rank,
