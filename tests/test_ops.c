@@ -493,7 +493,16 @@ static bool same_sizes(int n, const int64_t *a, const int64_t *b) {
     return true;
 }
 
-/* Does the padding speak of tensors of these sizes? */
+/* Is a mask of these sizes matched from the right, each size equal or 1? */
+static bool repeats_to(const test_input *m, int rank, const int64_t *dim) {
+    if (m->rank > rank) return false;
+    for (int i = 0; i < m->rank; i++)
+        if (m->dim[i] != 1 && m->dim[i] != dim[rank - m->rank + i]) return false;
+    return true;
+}
+
+/* Does the padding speak of tensors of these sizes? A mask speaks of tensors it repeats to and of
+ * tensors whose leading axes it has. */
 static bool speaks_of(const padding *p, int rank, const int64_t *dim) {
     const test_input *m = p->by;
     if (m->fill == WR_FILL_LENGTH) {
@@ -502,8 +511,8 @@ static bool speaks_of(const padding *p, int rank, const int64_t *dim) {
             found = found || dim[a] == m->limit;
         return found && m->rank == 1 && dim[0] == m->dim[0];
     }
-    return m->rank > 0 && rank >= m->rank &&
-           (same_sizes(m->rank, m->dim, dim + rank - m->rank) || same_sizes(m->rank, m->dim, dim));
+    return m->n > 1 && rank >= m->rank &&
+           (repeats_to(m, rank, dim) || same_sizes(m->rank, m->dim, dim));
 }
 
 static bool leaves_out(const padding *p, int rank, const int64_t *dim, int64_t element) {
@@ -518,9 +527,9 @@ static bool leaves_out(const padding *p, int rank, const int64_t *dim, int64_t e
             if (dim[a] == m->limit && index[a] >= (int64_t)m->value[index[0]]) return true;
         return false;
     }
-    int skip = same_sizes(m->rank, m->dim, dim + rank - m->rank) ? rank - m->rank : 0;
+    int skip = repeats_to(m, rank, dim) ? rank - m->rank : 0;
     for (int a = 0; a < m->rank; a++)
-        at = at * m->dim[a] + index[skip + a];
+        at = at * m->dim[a] + (m->dim[a] == 1 ? 0 : index[skip + a]);
     return m->value[at] == 0;
 }
 
