@@ -1,0 +1,65 @@
+/* slice.h: parts of tensors: slices, every n-th position, joining, padding, splitting.
+ *
+ * An axis is counted from 0, or from the end if negative. The other axes keep their sizes. Any
+ * dtype; gradients for floats. Slices whose bounds can be proved wrong are diagnosed when the graph
+ * is built; bounds that depend on symbols are checked again in every run. */
+#ifndef WEIR_OPS_SLICE_H
+#define WEIR_OPS_SLICE_H
+
+#include "graph/op.h"
+
+extern const wr_op wr_op_slice, wr_op_place, wr_op_concat;
+
+/* Positions from, from + 1, .. to - 1 of an axis. A negative `from`, and a `to` that is zero or
+ * negative, count from the end: (1, 0) leaves out the first, (0, -1) the last.
+ * x [.., N, ..] -> [.., to - from, ..] */
+wr wr_slice_at(wr_loc loc, wr x, int axis, int64_t from, int64_t to);
+#define wr_slice(x, axis, from, to) wr_slice_at(WR_HERE, x, axis, from, to)
+
+/* `count` positions start, start + step, ..; step >= 1. x [.., N, ..] -> [.., count, ..] */
+wr wr_slice_dims_at(wr_loc loc, wr x, int axis, wr_dim start, wr_dim count, int64_t step);
+#define wr_slice_dims(x, axis, start, count, step)                                                 \
+    wr_slice_dims_at(WR_HERE, x, axis, start, count, step)
+
+/* All positions first, first + step, first + 2 step, ..: even and odd channels, time steps.
+ * x [.., N, ..] -> [.., ceil((N - first) / step), ..]; a symbolic N has N mod step known from its
+ * declaration (multiple_of). */
+wr wr_every_at(wr_loc loc, wr x, int axis, int64_t first, int64_t step);
+#define wr_every(x, axis, first, step) wr_every_at(WR_HERE, x, axis, first, step)
+
+/* Position i of an axis, which disappears; negative i from the end. x [.., N, ..] -> [.., ..] */
+wr wr_index_at(wr_loc loc, wr x, int axis, int64_t i);
+#define wr_index(x, axis, i) wr_index_at(WR_HERE, x, axis, i)
+
+/* The opposite of a slice: an axis of `size` zeros with position i of x at start + i step.
+ * x [.., N, ..] -> [.., size, ..] */
+wr wr_place_at(wr_loc loc, wr x, int axis, wr_dim size, wr_dim start, int64_t step);
+#define wr_place(x, axis, size, start, step) wr_place_at(WR_HERE, x, axis, size, start, step)
+
+/* Zeros before and behind. x [.., N, ..] -> [.., before + N + after, ..] */
+wr wr_pad_at(wr_loc loc, wr x, int axis, int64_t before, int64_t after);
+#define wr_pad(x, axis, before, after) wr_pad_at(WR_HERE, x, axis, before, after)
+
+/* One after the other along an axis: [.., N1, ..], [.., N2, ..], .. -> [.., N1 + N2 + .., ..]. */
+wr wr_concat_at(wr_loc loc, int axis, int n, const wr *parts);
+#define wr_concat_n(axis, n, parts) wr_concat_at(WR_HERE, axis, n, parts)
+/* wr_concat(-1, a, b, c) */
+#define wr_concat(axis, ...)                                                                       \
+    wr_concat_at(WR_HERE, axis, (int)(sizeof((wr[]){__VA_ARGS__}) / sizeof(wr)),                   \
+                 (const wr[]){__VA_ARGS__})
+
+/* n equal parts, one after the other: x [.., N, ..] -> n times [.., N / n, ..]. False: poison. */
+bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts);
+#define wr_split(x, axis, n, parts) wr_split_at(WR_HERE, x, axis, n, parts)
+
+/* n tensors of equal sizes along a new axis: n times [.., ..] -> [.., n, ..]; the new axis is
+ * number `axis` of the result. */
+wr wr_stack_at(wr_loc loc, int axis, int n, const wr *parts);
+#define wr_stack(axis, n, parts) wr_stack_at(WR_HERE, axis, n, parts)
+
+/* The opposite of wr_every for all n remainders: position i of part k goes to i n + k.
+ * n times [.., N, ..] -> [.., n N, ..] */
+wr wr_interleave_at(wr_loc loc, int axis, int n, const wr *parts);
+#define wr_interleave(axis, n, parts) wr_interleave_at(WR_HERE, axis, n, parts)
+
+#endif
