@@ -170,7 +170,7 @@ static void check(const problem *p, wr_gemm_backend backend, int threads) {
 }
 
 static bool is_own(wr_gemm_backend backend) {
-    return backend == WR_GEMM_PACKED || backend == WR_GEMM_ROWS || backend == WR_GEMM_BATCHED;
+    return backend == WR_GEMM_PACKED || backend == WR_GEMM_ROWS || backend == WR_GEMM_DIRECT;
 }
 
 /* Every backend against the reference; the own ones the same bits on 1, 2 and 7 threads. */

@@ -10,8 +10,8 @@
 #include <string.h>
 
 const char *wr_gemm_backend_name(wr_gemm_backend backend) {
-    static const char *const names[WR_GEMM_BACKENDS] = {"auto",    "packed", "rows",
-                                                        "batched", "dnnl",   "cblas"};
+    static const char *const names[WR_GEMM_BACKENDS] = {"auto",   "packed", "rows",
+                                                        "direct", "dnnl",   "cblas"};
     return (unsigned)backend < WR_GEMM_BACKENDS ? names[backend] : "unknown";
 }
 
@@ -81,7 +81,7 @@ static bool fits_int(const wr_gemm_spec *s) {
 static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
     switch (backend) {
     case WR_GEMM_PACKED:
-    case WR_GEMM_BATCHED:
+    case WR_GEMM_DIRECT:
         return true;
     case WR_GEMM_ROWS:
         return s->dtype == WR_GEMM_F32 && s->m <= WR__GEMM_ROWS;
@@ -95,10 +95,14 @@ static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
 /* Below this many multiply-adds a thread, starting another thread costs more than it saves. */
 enum { THREAD_WORK = 100000 };
 
+/* Elements of an operand that stay in the second-level cache, and the most rows of A that are too
+ * few to pay for packing B: see docs/matmul.md. */
+enum { IN_CACHE = 1 << 18, FEW_ROWS = 64 };
+
 static wr_gemm_backend choose(const wr_gemm_spec *s) {
     if (s->dtype == WR_GEMM_F32 && s->m <= WR__GEMM_ROWS) return WR_GEMM_ROWS;
-    if (s->batch > 1 && (s->batch >= 2 * s->threads || s->threads == 1)) return WR_GEMM_BATCHED;
-    return WR_GEMM_PACKED;
+    bool small = s->k * s->n <= IN_CACHE && s->m * s->k <= IN_CACHE;
+    return small || s->m <= FEW_ROWS ? WR_GEMM_DIRECT : WR_GEMM_PACKED;
 }
 
 /* Fold a batch that shares B into the rows of one product where the rows follow each other. */
@@ -119,8 +123,8 @@ static size_t own_workspace(const wr_gemm_spec *s, wr_gemm_backend backend) {
     bool f32 = s->dtype == WR_GEMM_F32;
     if (backend == WR_GEMM_PACKED)
         return f32 ? wr__gemm_packed_workspace_f32(s) : wr__gemm_packed_workspace_f64(s);
-    if (backend == WR_GEMM_BATCHED)
-        return f32 ? wr__gemm_batched_workspace_f32(s) : wr__gemm_batched_workspace_f64(s);
+    if (backend == WR_GEMM_DIRECT)
+        return f32 ? wr__gemm_direct_workspace_f32(s) : wr__gemm_direct_workspace_f64(s);
     return backend == WR_GEMM_ROWS ? wr__gemm_rows_workspace(s) : 0;
 }
 
@@ -213,11 +217,11 @@ void wr_gemm_run(const wr_gemm_plan *plan, const void *a, const void *b, void *c
         else
             wr__gemm_packed_f64(s, a, b, c, bias, workspace);
         return;
-    case WR_GEMM_BATCHED:
+    case WR_GEMM_DIRECT:
         if (s->dtype == WR_GEMM_F32)
-            wr__gemm_batched_f32(s, a, b, c, bias, workspace);
+            wr__gemm_direct_f32(s, a, b, c, bias, workspace);
         else
-            wr__gemm_batched_f64(s, a, b, c, bias, workspace);
+            wr__gemm_direct_f64(s, a, b, c, bias, workspace);
         return;
     case WR_GEMM_ROWS:
         wr__gemm_rows(s, a, b, c, bias, workspace);

@@ -7,7 +7,7 @@
  * run often; making one costs about a microsecond (nothing is compiled or packed), so a new length
  * bucket with hundreds of products is planned in well under a millisecond.
  *
- * A result does not depend on timing. The backends written here ("packed", "rows", "batched") sum
+ * A result does not depend on timing. The backends written here ("packed", "rows", "direct") sum
  * each element of C in one fixed order, so that it does not depend on the thread count either; the
  * automatic choice uses only them where the processor has vector FMA. docs/matmul.md explains the
  * choice and gives the measurements behind it. */
@@ -28,11 +28,11 @@ typedef enum wr_gemm_act { WR_GEMM_LINEAR, WR_GEMM_RELU, WR_GEMM_GELU } wr_gemm_
 /* WR_GEMM_AUTO chooses by shape; the others are for measurements and tests. */
 typedef enum wr_gemm_backend {
     WR_GEMM_AUTO,
-    WR_GEMM_PACKED,  /* own blocked kernels, threads over blocks of C */
-    WR_GEMM_ROWS,    /* own streaming kernels for few rows of A, m <= 8 */
-    WR_GEMM_BATCHED, /* own blocked kernels, threads over the batch */
-    WR_GEMM_DNNL,    /* oneDNN's dnnl_sgemm, float32 only */
-    WR_GEMM_CBLAS,   /* the BLAS */
+    WR_GEMM_PACKED, /* own blocked kernels, threads over blocks of C */
+    WR_GEMM_ROWS,   /* own streaming kernels for few rows of A, m <= 8 */
+    WR_GEMM_DIRECT, /* own blocked kernels on operands in place, threads over panels */
+    WR_GEMM_DNNL,   /* oneDNN's dnnl_sgemm, float32 only */
+    WR_GEMM_CBLAS,  /* the BLAS */
     WR_GEMM_BACKENDS
 } wr_gemm_backend;
 
@@ -60,7 +60,7 @@ typedef struct wr_gemm_plan wr_gemm_plan;
 wr_gemm_plan *wr_gemm_plan_new(const wr_gemm_spec *spec, wr_error *err);
 void wr_gemm_plan_free(wr_gemm_plan *plan);
 
-/* The backend chosen, for printing: "packed", "rows", "batched", "dnnl" or "cblas". */
+/* The backend chosen, for printing: "packed", "rows", "direct", "dnnl" or "cblas". */
 const char *wr_gemm_plan_name(const wr_gemm_plan *plan);
 const char *wr_gemm_backend_name(wr_gemm_backend backend);
 

@@ -5,15 +5,15 @@
  * take chunks of columns: a thread packs its chunk of B into its second-level cache and multiplies
  * all panels of A with it. Two buffers of A alternate, so one meeting a block is enough.
  *
- * "batched": each thread computes whole small matrices, reading A, and B where its rows can be
- * loaded as they are, in place. */
+ * "direct": the threads take panels of columns of all matrices of the batch, reading A, and B where
+ * its rows can be loaded as they are, in place. */
 #include "ops/cpu/gemm_impl.h"
 #include "ops/cpu/gemm_tile.h"
 #include "ops/cpu/gemm_pack.h"
 
 #include <omp.h>
 
-enum { K_BLOCK = 512, ROW_BLOCK = 1024, CHUNK_COLS = 64 };
+enum { K_BLOCK = 512, ROW_BLOCK = 1024, CHUNK_COLS = 64, A_GROUP = 8 };
 
 /* How one product is cut. Sizes in elements. */
 typedef struct cut {
@@ -68,26 +68,41 @@ static const REAL *b_at(const wr_gemm_spec *s, const REAL *b, int64_t p, int64_t
     return s->trans_b ? b + col * s->ldb + p : b + p * s->ldb + col;
 }
 
-static void pack_a_panel(const wr_gemm_spec *s, REAL *dst, const REAL *a, int64_t row, int rows,
-                         int64_t p, int64_t k) {
-    const REAL *src = a_at(s, a, row, p);
-    if (s->trans_a)
-        pack_copy(dst, rows, src, s->lda, rows, k);
-    else
-        pack_transpose(dst, rows, src, s->lda, rows, k);
-}
-
 /* Vectors in the panel of B that starts `left` columns before the end of C. */
 static int panel_vecs(int64_t left) { return left > LANES ? 2 : 1; }
 
-static void pack_b_panel(const wr_gemm_spec *s, REAL *dst, const REAL *b, int64_t p, int64_t k,
-                         int64_t col, int64_t left) {
-    int wide = panel_vecs(left) * LANES, width = left < wide ? (int)left : wide;
-    const REAL *src = b_at(s, b, p, col);
-    if (s->trans_b)
-        pack_transpose(dst, wide, src, s->ldb, width, k);
-    else
-        pack_copy(dst, wide, src, s->ldb, width, k);
+/* Row panels [from, to) of the block of A at `row`, `p` to their places in `buffer`. */
+static void pack_a_panels(const wr_gemm_spec *s, REAL *buffer, const REAL *a, int64_t row,
+                          int64_t p, const a_block *block, int64_t from, int64_t to) {
+    panel_copy copies[A_GROUP];
+    int count = 0;
+    for (int64_t i = from; i < to; i++) {
+        int64_t first = panel_start(block->rows, block->panels, i);
+        int rows = (int)(panel_start(block->rows, block->panels, i + 1) - first);
+        REAL *dst = buffer + first * block->k;
+        const REAL *src = a_at(s, a, row + first, p);
+        if (s->trans_a)
+            copies[count++] = (panel_copy){dst, src, rows, rows};
+        else
+            pack_transpose(dst, rows, src, s->lda, rows, block->k);
+    }
+    if (s->trans_a) pack_copies(copies, count, s->lda, block->k);
+}
+
+/* `cols` columns of B from `col`, at most a chunk, rows [p, p + k), as panels. */
+static void pack_b_chunk(const wr_gemm_spec *s, REAL *dst, const REAL *b, int64_t p, int64_t k,
+                         int64_t col, int64_t cols) {
+    panel_copy copies[CHUNK_COLS / TILE_COLS];
+    int count = 0;
+    for (int64_t j = 0; j < cols; j += TILE_COLS) {
+        int wide = panel_vecs(cols - j) * LANES, width = cols - j < wide ? (int)(cols - j) : wide;
+        const REAL *src = b_at(s, b, p, col + j);
+        if (s->trans_b)
+            pack_transpose(dst + j * k, wide, src, s->ldb, width, k);
+        else
+            copies[count++] = (panel_copy){dst + j * k, src, wide, width};
+    }
+    if (!s->trans_b) pack_copies(copies, count, s->ldb, k);
 }
 
 /* Where one row panel of A meets a chunk of B. */
@@ -182,13 +197,11 @@ typedef struct stage {
 } stage;
 
 static void pack_a(const stage *g, REAL *buffer) {
-    int64_t rows = g->block.rows, panels = g->block.panels;
+    int64_t panels = g->block.panels;
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < panels; i++) {
-        int64_t row = panel_start(rows, panels, i);
-        int height = (int)(panel_start(rows, panels, i + 1) - row);
-        pack_a_panel(g->s, buffer + row * g->block.k, g->a, g->row + row, height, g->p, g->block.k);
-    }
+    for (int64_t i = 0; i < panels; i += A_GROUP)
+        pack_a_panels(g->s, buffer, g->a, g->row, g->p, &g->block, i,
+                      i + A_GROUP < panels ? i + A_GROUP : panels);
 }
 
 /* Compute one group of row panels in one chunk of columns. */
@@ -196,8 +209,7 @@ static void run_task(const stage *g, int64_t task, REAL *own) {
     const wr_gemm_spec *s = g->s;
     int64_t group = task % g->q->groups, col = task / g->q->groups * g->q->chunk;
     int64_t cols = s->n - col < g->q->chunk ? s->n - col : g->q->chunk;
-    for (int64_t j = 0; j < cols; j += TILE_COLS)
-        pack_b_panel(s, own + j * g->block.k, g->b, g->p, g->block.k, col + j, cols - j);
+    pack_b_chunk(s, own, g->b, g->p, g->block.k, col, cols);
     b_chunk chunk = {.data = own, .cols = cols};
     target to = {.c = g->c + g->row * s->ldc + col,
                  .bias = g->bias != NULL && g->p == 0 ? g->bias + col : NULL,
@@ -240,7 +252,7 @@ void NAME(wr__gemm_packed)(const wr_gemm_spec *s, const REAL *a, const REAL *b, 
                            const REAL *bias, void *workspace) {
     const cut q = cut_packed(s);
     REAL *shared = workspace;
-#pragma omp parallel num_threads(s->threads)
+#pragma omp parallel num_threads(s->threads) if (s->threads > 1)
     {
         REAL *own = shared + 2 * q.a_size + omp_get_thread_num() * q.b_size;
         int turn = 0;
@@ -256,52 +268,66 @@ void NAME(wr__gemm_packed)(const wr_gemm_spec *s, const REAL *a, const REAL *b, 
     }
 }
 
-size_t NAME(wr__gemm_batched_workspace)(const wr_gemm_spec *s) {
+size_t NAME(wr__gemm_direct_workspace)(const wr_gemm_spec *s) {
     int64_t k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES);
     return (size_t)(s->threads * TILE_COLS * k_step) * sizeof(REAL);
 }
 
-/* A whole matrix by one thread: A in place, B in place unless it is transposed, at the right edge,
- * or read often enough from rows far apart. */
-static void whole_matrix(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
-                         const REAL *bias, REAL *own) {
+/* One matrix of the batch. */
+typedef struct matrix {
+    const REAL *a, *b, *bias;
+    REAL *c;
+} matrix;
+
+/* One panel of columns from `col`, all rows, by one thread: A in place, and B too unless it is
+ * transposed or ends inside the panel. */
+static void direct_panel(const wr_gemm_spec *s, const matrix *x, int64_t col, REAL *own) {
     int64_t k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES), p = 0;
+    int64_t cols = s->n - col < TILE_COLS ? s->n - col : TILE_COLS;
+    bool whole = cols == panel_vecs(cols) * LANES;
     do {
         int64_t k = s->k - p < k_step ? s->k - p : k_step;
-        a_block block = {.data = a_at(s, a, 0, p),
+        a_block block = {.data = a_at(s, x->a, 0, p),
                          .rows = s->m,
                          .k = k,
                          .panels = div_up(s->m, TILE_ROWS),
                          .ld = s->lda,
                          .by_steps = s->trans_a};
-        for (int64_t col = 0; col < s->n; col += TILE_COLS) {
-            int64_t left = s->n - col;
-            b_chunk chunk = {.data = own, .cols = left < TILE_COLS ? left : TILE_COLS};
-            if (s->trans_b || chunk.cols < panel_vecs(left) * LANES) {
-                pack_b_panel(s, own, b, p, k, col, left);
-            } else {
-                chunk.data = b_at(s, b, p, col);
-                chunk.step = s->ldb;
-            }
-            target to = {.c = c + col,
-                         .bias = bias != NULL && p == 0 ? bias + col : NULL,
-                         .load_c = s->accumulate || p > 0,
-                         .last = p + k == s->k};
-            multiply(s, &block, 0, block.panels, &chunk, &to);
+        b_chunk chunk = {.data = own, .cols = cols};
+        if (s->trans_b || !whole) {
+            pack_b_chunk(s, own, x->b, p, k, col, cols);
+        } else {
+            chunk.data = b_at(s, x->b, p, col);
+            chunk.step = s->ldb;
         }
+        target to = {.c = x->c + col,
+                     .bias = x->bias != NULL && p == 0 ? x->bias + col : NULL,
+                     .load_c = s->accumulate || p > 0,
+                     .last = p + k == s->k};
+        multiply(s, &block, 0, block.panels, &chunk, &to);
         p += k;
     } while (p < s->k);
 }
 
-void NAME(wr__gemm_batched)(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
-                            const REAL *bias, void *workspace) {
+void NAME(wr__gemm_direct)(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
+                           const REAL *bias, void *workspace) {
     int64_t k_step = even_step(s->k, K_BLOCK * 4 / REAL_BYTES, LANES);
-#pragma omp parallel num_threads(s->threads)
+    int64_t panels = div_up(s->n, TILE_COLS), parts = div_up(4 * s->threads, s->batch);
+    if (s->threads == 1) parts = 1;
+    if (parts > panels) parts = panels;
+    int64_t tasks = s->batch * parts, grain = div_up(tasks, 8 * s->threads);
+#pragma omp parallel num_threads(s->threads) if (s->threads > 1)
     {
         REAL *own = (REAL *)workspace + omp_get_thread_num() * TILE_COLS * k_step;
-#pragma omp for schedule(dynamic, 4)
-        for (int64_t i = 0; i < s->batch; i++)
-            whole_matrix(s, a + i * s->stride_a, b + i * s->stride_b, c + i * s->stride_c, bias,
-                         own);
+#pragma omp for schedule(dynamic, grain)
+        for (int64_t task = 0; task < tasks; task++) {
+            int64_t i = task / parts, part = task % parts;
+            matrix x = {.a = a + i * s->stride_a,
+                        .b = b + i * s->stride_b,
+                        .c = c + i * s->stride_c,
+                        .bias = bias};
+            for (int64_t j = panels * part / parts; j < panels * (part + 1) / parts; j++)
+                direct_panel(s, &x, j * TILE_COLS, own);
+        }
     }
 }

@@ -29,12 +29,12 @@ void wr__gemm_packed_f32(const wr_gemm_spec *s, const float *a, const float *b, 
                          const float *bias, void *workspace);
 void wr__gemm_packed_f64(const wr_gemm_spec *s, const double *a, const double *b, double *c,
                          const double *bias, void *workspace);
-size_t wr__gemm_batched_workspace_f32(const wr_gemm_spec *s);
-size_t wr__gemm_batched_workspace_f64(const wr_gemm_spec *s);
-void wr__gemm_batched_f32(const wr_gemm_spec *s, const float *a, const float *b, float *c,
-                          const float *bias, void *workspace);
-void wr__gemm_batched_f64(const wr_gemm_spec *s, const double *a, const double *b, double *c,
-                          const double *bias, void *workspace);
+size_t wr__gemm_direct_workspace_f32(const wr_gemm_spec *s);
+size_t wr__gemm_direct_workspace_f64(const wr_gemm_spec *s);
+void wr__gemm_direct_f32(const wr_gemm_spec *s, const float *a, const float *b, float *c,
+                         const float *bias, void *workspace);
+void wr__gemm_direct_f64(const wr_gemm_spec *s, const double *a, const double *b, double *c,
+                         const double *bias, void *workspace);
 
 /* Own backend for 1 <= m <= WR__GEMM_ROWS, float32, see gemv.c. */
 enum { WR__GEMM_ROWS = 8 };
