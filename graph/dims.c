@@ -119,7 +119,10 @@ static bool add_term(expr *e, term x) {
 }
 
 static bool mul_terms(const term *a, const term *b, term *out) {
-    *out = (term){.num = a->num * b->num, .den = a->den * b->den};
+    *out = (term){0};
+    if (__builtin_mul_overflow(a->num, b->num, &out->num) ||
+        __builtin_mul_overflow(a->den, b->den, &out->den))
+        return false;
     memset(out->factor, NO_FACTOR, MAX_FACTORS);
     int i = 0, j = 0, n = 0;
     for (;;) {
@@ -139,7 +142,10 @@ static bool mul_terms(const term *a, const term *b, term *out) {
 
 /* out = a / b when every factor of b is in a. */
 static bool div_terms(const term *a, const term *b, term *out) {
-    *out = (term){.num = a->num * b->den, .den = a->den * b->num};
+    *out = (term){0};
+    if (__builtin_mul_overflow(a->num, b->den, &out->num) ||
+        __builtin_mul_overflow(a->den, b->num, &out->den))
+        return false;
     if (out->den < 0) {
         out->den = -out->den;
         out->num = -out->num;
@@ -204,7 +210,7 @@ wr_dim wr_dims_mul(wr_dims *t, wr_dim a, wr_dim b) {
 }
 
 wr_dim wr_dims_div(wr_dims *t, wr_dim a, wr_dim b) {
-    if (a.id == 0 || b.id == 0) return NONE;
+    if (a.id == 0 || b.id == 0 || wr_dim_same(b, wr_n(0))) return NONE;
     if (wr_dim_same(a, b)) return wr_n(1);
     expr ea = expr_of(t, a), eb = expr_of(t, b), e = {0};
     if (eb.n != 1) return NONE;
