@@ -19,11 +19,9 @@ wr_optimizer_options wr_optimizer_options_of(const wr_recipe *recipe) {
                                   .accumulate = recipe->train.accumulate > 1};
 }
 
-/* The report of the graph's mistakes as one error. */
+/* The report of the graph's mistakes as one error. Poison without a mistake is lack of memory. */
 static wr_status graph_failed(const wr_graph *g, wr_error *err) {
-    if (wr_graph_ok(g))
-        return wr_fail(err, WR_ERR_INPUT, "the loss is no node of a graph (poison)");
-    if (wr_graph_diagnostics(g) == 0) return wr_fail_memory(err, "the graph", 0);
+    if (wr_graph_diagnostics(g) == 0) return wr_fail_memory(err, "the graph of an optimizer", 0);
     wr_str s = {0};
     wr_graph_report(g, &s);
     wr_fail(err, WR_ERR_INPUT, "%s", wr_str_text(&s));
