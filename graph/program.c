@@ -96,16 +96,26 @@ static bool is_recomputed(const wr_graph *g, uint32_t id) {
            !(x->op->traits & (WR_SOURCE | WR_STATEFUL)) && x->op != &wr_op_output;
 }
 
+/* The outermost marked scope that a node stands in, 0: none. */
+static uint32_t marked_scope(const wr_graph *g, uint32_t id) {
+    uint32_t scope = wr_node_at(g, id)->scope, marked = 0;
+    for (; wr_scope_is_recomputed(g, scope); scope = wr_scope_parent(g, scope))
+        marked = scope;
+    return marked;
+}
+
 static uint32_t copy_with(recompute *c, uint32_t id, bool again);
 
-/* What a backward node reads in place of old node `id`. */
-static uint32_t backward_operand(recompute *c, uint32_t id) {
+/* What backward node `reader` reads in place of old node `id`. What comes from outside its scope is
+ * that scope's input and was kept; only what its own scope made is made again. */
+static uint32_t backward_operand(recompute *c, uint32_t reader, uint32_t id) {
     const wr_node *x = wr_node_at(c->old, id);
     if (x->op == &wr_op_output) {
-        uint32_t first = backward_operand(c, wr_node_inputs(c->old, id)[0]);
+        uint32_t first = backward_operand(c, reader, wr_node_inputs(c->old, id)[0]);
         return first + (uint32_t)wr_node_attrs(c->old, id)[0].i;
     }
-    if (!is_recomputed(c->old, id)) return c->map[id];
+    if (!is_recomputed(c->old, id) || marked_scope(c->old, id) != marked_scope(c->old, reader))
+        return c->map[id];
     if (c->again[id] == 0) c->again[id] = copy_with(c, id, true);
     return c->again[id];
 }
@@ -120,7 +130,7 @@ static uint32_t copy_with(recompute *c, uint32_t id, bool again) {
     }
     for (int k = 0; k < x->n_in; k++) {
         uint32_t operand = wr_node_inputs(c->old, id)[k];
-        in[k] = backward ? backward_operand(c, operand) : c->map[operand];
+        in[k] = backward ? backward_operand(c, id, operand) : c->map[operand];
     }
     uint32_t made = wr__node_copy(c->now, c->old, id, in, again);
     if (made == 0) c->ok = false;
