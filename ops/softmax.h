@@ -18,9 +18,9 @@ wr wr_softmax_at(wr_loc loc, const wr_op *op, wr x, const wr *mask);
 #define wr_softmax(x)                  wr_softmax_at(WR_HERE, &wr_op_softmax, x, NULL)
 #define wr_log_softmax(x)              wr_softmax_at(WR_HERE, &wr_op_log_softmax, x, NULL)
 #define wr_logsumexp(x)                wr_softmax_at(WR_HERE, &wr_op_logsumexp, x, NULL)
-#define wr_softmax_masked(x, mask)     wr_softmax_at(WR_HERE, &wr_op_softmax, x, &(wr){mask})
-#define wr_log_softmax_masked(x, mask) wr_softmax_at(WR_HERE, &wr_op_log_softmax, x, &(wr){mask})
-#define wr_logsumexp_masked(x, mask)   wr_softmax_at(WR_HERE, &wr_op_logsumexp, x, &(wr){mask})
+#define wr_softmax_masked(x, mask)     wr_softmax_at(WR_HERE, &wr_op_softmax, x, (wr[]){mask})
+#define wr_log_softmax_masked(x, mask) wr_softmax_at(WR_HERE, &wr_op_log_softmax, x, (wr[]){mask})
+#define wr_logsumexp_masked(x, mask)   wr_softmax_at(WR_HERE, &wr_op_logsumexp, x, (wr[]){mask})
 
 /* row [..] repeated along a last axis, to the sizes of like [.., K]. */
 wr wr__repeat_last(wr row, wr like);

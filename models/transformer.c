@@ -1,0 +1,226 @@
+/* transformer.c: the Transformer of Vaswani et al. (2017), as published (post-norm) or with the norm
+ * in front of each block (Xiong et al. 2020). See transformer.h for the letters. */
+#include "models/transformer.h"
+
+#include "models/layers.h"
+#include "ops/attention.h"
+#include "ops/cache.h"
+#include "ops/cross_entropy.h"
+#include "ops/elementwise.h"
+#include "ops/index.h"
+#include "ops/layout.h"
+#include "ops/random_ops.h"
+#include "ops/reduce.h"
+
+#include <math.h>
+
+static double rate(const wr_transformer *t, double p) { return t->training ? p : 0; }
+
+/* ---- blocks ---- */
+
+/* norm, block, dropout and residual in the recipe's order. */
+typedef wr (*block_fn)(const wr_transformer *t, wr x, const void *context);
+
+static wr residual(const wr_transformer *t, const char *name, wr x, block_fn block,
+                   const void *context) {
+    wr y = x;
+    WR_SCOPE(x.g, "%s", name) {
+        bool pre = t->m.norm == WR_RECIPE_NORM_PRE;
+        wr h = block(t, pre ? wr_layer_norm_params(x, "norm") : x, context);
+        y = wr_add(x, wr_dropout(h, rate(t, t->m.dropout)));
+        if (!pre) y = wr_layer_norm_params(y, "norm");
+    }
+    return y;
+}
+
+typedef struct attend {
+    wr memory, key_len; /* memory poison: attend to x itself */
+    bool causal;
+} attend;
+
+static wr attention_block(const wr_transformer *t, wr x, const void *context) {
+    const attend *a = context;
+    wr_mha o = {.heads = t->m.heads, .dropout = rate(t, t->m.attention_dropout),
+                .causal = a->causal};
+    return wr_layer_attention(x, a->memory.id == 0 ? x : a->memory, a->key_len, &o);
+}
+
+static wr ffn_block(const wr_transformer *t, wr x, const void *context) {
+    (void)context;
+    wr_act act = t->m.activation == WR_RECIPE_GELU ? WR_ACT_GELU : WR_ACT_RELU;
+    return wr_layer_ffn(x, t->m.ffn, act, rate(t, t->m.activation_dropout));
+}
+
+/* ---- embeddings ---- */
+
+static wr table_of(const wr_transformer *t, wr_graph *g, bool target) {
+    bool joint = t->m.embeddings == WR_RECIPE_EMBED_JOINT;
+    const char *name = joint ? "embedding" : target ? "decoder.embedding" : "encoder.embedding";
+    return wr_embedding_param(g, name, t->dtype, target ? t->tgt_vocab : t->src_vocab, t->m.dim);
+}
+
+static wr embed(const wr_transformer *t, wr ids, bool target) {
+    wr x = wr_scale(wr_embedding(table_of(t, ids.g, target), ids), sqrt((double)t->m.dim));
+    return x;
+}
+
+/* Embedding times sqrt(D), plus positions, with dropout (section 3.4 of the paper). */
+static wr embed_sequence(const wr_transformer *t, wr ids, bool target) {
+    wr table = wr_sinusoids(ids.g, t->dtype, t->m.max_len, t->m.dim);
+    return wr_dropout(wr_add_positions(embed(t, ids, target), table), rate(t, t->m.dropout));
+}
+
+wr wr_transformer_logits(const wr_transformer *t, wr h) {
+    wr w = t->m.embeddings == WR_RECIPE_EMBED_SEPARATE
+               ? wr_embedding_param(h.g, "readout", t->dtype, t->tgt_vocab, t->m.dim)
+               : table_of(t, h.g, true);
+    return wr_matmul_nt(h, w);
+}
+
+/* ---- encoder and decoder ---- */
+
+wr_transformer_batch wr_transformer_inputs(wr_graph *g, int max_len) {
+    wr_dim B = wr_sym(g, "B", 1, 1 << 20, 1);
+    wr_dim S = wr_sym(g, "S", 1, max_len, 1), T = wr_sym(g, "T", 1, max_len, 1);
+    return (wr_transformer_batch){.src = wr_input(g, "src", WR_I32, WR_DIMS(B, S)),
+                                  .src_len = wr_input(g, "src_len", WR_I32, WR_DIMS(B)),
+                                  .tgt_in = wr_input(g, "tgt_in", WR_I32, WR_DIMS(B, T)),
+                                  .tgt_out = wr_input(g, "tgt_out", WR_I32, WR_DIMS(B, T)),
+                                  .tgt_len = wr_input(g, "tgt_len", WR_I32, WR_DIMS(B))};
+}
+
+static wr final_norm(const wr_transformer *t, wr x) {
+    return t->m.norm == WR_RECIPE_NORM_PRE ? wr_layer_norm_params(x, "norm") : x;
+}
+
+wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len) {
+    wr x = embed_sequence(t, src, false);
+    attend self = {.key_len = src_len};
+    WR_SCOPE(src.g, "encoder") {
+        for (int i = 0; i < t->m.encoder_layers; i++)
+            WR_SCOPE(src.g, "layer%d", i) {
+                x = residual(t, "self", x, attention_block, &self);
+                x = residual(t, "ffn", x, ffn_block, NULL);
+            }
+        x = final_norm(t, x);
+    }
+    return x;
+}
+
+wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_in, wr tgt_len) {
+    wr x = embed_sequence(t, tgt_in, true);
+    attend self = {.key_len = tgt_len, .causal = true};
+    attend source = {.memory = memory, .key_len = src_len};
+    WR_SCOPE(tgt_in.g, "decoder") {
+        for (int i = 0; i < t->m.decoder_layers; i++)
+            WR_SCOPE(tgt_in.g, "layer%d", i) {
+                x = residual(t, "self", x, attention_block, &self);
+                x = residual(t, "source", x, attention_block, &source);
+                x = residual(t, "ffn", x, ffn_block, NULL);
+            }
+        x = final_norm(t, x);
+    }
+    return x;
+}
+
+wr_transformer_loss wr_transformer_loss_of(const wr_transformer *t, const wr_transformer_batch *b,
+                                           double label_smoothing) {
+    wr_graph *g = b->src.g;
+    wr memory = wr_transformer_encode(t, b->src, b->src_len);
+    wr h = wr_transformer_decode(t, memory, b->src_len, b->tgt_in, b->tgt_len);
+    wr_dim B = wr_dim_of(b->tgt_out, 0), T = wr_dim_of(b->tgt_out, 1);
+    wr_dim n = wr_dim_mul(g, B, T);
+    wr valid = wr_sequence_mask(b->tgt_len, T, t->dtype); /* [B, T] */
+    wr logits = wr_transformer_logits(t, wr_reshape(h, WR_DIMS(n, wr_n(t->m.dim))));
+    wr_cross_entropy_out ce =
+        wr_cross_entropy(logits, wr_reshape(b->tgt_out, WR_DIMS(n)),
+                         wr_reshape(valid, WR_DIMS(n)), label_smoothing);
+    return (wr_transformer_loss){.loss = wr_named(wr_sum_all(ce.loss), "loss"),
+                                 .nll = wr_named(wr_sum_all(ce.nll), "nll"),
+                                 .tokens = wr_named(wr_sum_all(valid), "tokens"),
+                                 .token_nll = wr_reshape(ce.nll, WR_DIMS(B, T))};
+}
+
+/* ---- decoding with caches ---- */
+
+static wr cache(const wr_transformer *t, wr_graph *g, const char *name, int rows, int length) {
+    return wr_state(g, name, t->dtype, WR_DIMS(wr_n(rows), wr_n(length), wr_n(t->m.dim)),
+                    ((wr_init){WR_INIT_ZERO, 0, 0}));
+}
+
+/* Keys and values of the source for one layer, written once. */
+static wr fill_source_cache(const wr_transformer *t, const wr_transformer_cache *c, wr memory,
+                            wr start, wr rows) {
+    wr_graph *g = memory.g;
+    wr k = wr_layer_linear(memory, "k", t->m.dim), v = wr_layer_linear(memory, "v", t->m.dim);
+    wr_cache_write(cache(t, g, "cache.k", c->rows, c->src_len), k, start, rows);
+    return wr_cache_write(cache(t, g, "cache.v", c->rows, c->src_len), v, start, rows);
+}
+
+wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g) {
+    wr_dim B = wr_sym(g, "B", 1, 1 << 20, 1), S = wr_sym(g, "S", 1, t->m.max_len, 1);
+    wr src = wr_input(g, "src", WR_I32, WR_DIMS(B, S));
+    wr src_len = wr_input(g, "src_len", WR_I32, WR_DIMS(B));
+    wr rows = wr_input(g, "rows", WR_I32, WR_DIMS(B));
+    int32_t zero = 0;
+    int64_t one = 1;
+    wr start = wr_const(g, WR_I32, 1, &one, &zero);
+    wr memory = wr_transformer_encode(t, src, src_len);
+    WR_SCOPE(g, "decoder") {
+        for (int i = 0; i < t->m.decoder_layers; i++)
+            WR_SCOPE(g, "layer%d", i) {
+                WR_SCOPE(g, "source") { fill_source_cache(t, c, memory, start, rows); }
+            }
+    }
+    return memory;
+}
+
+typedef struct step_inputs {
+    wr position, rows, src_rows, src_len, self_len;
+    const wr_transformer_cache *cache;
+} step_inputs;
+
+static wr cached_self_block(const wr_transformer *t, wr x, const void *context) {
+    const step_inputs *s = context;
+    wr q = wr_layer_linear(x, "q", t->m.dim), k = wr_layer_linear(x, "k", t->m.dim);
+    wr v = wr_layer_linear(x, "v", t->m.dim);
+    wr keys = cache(t, x.g, "cache.k", s->cache->rows, s->cache->tgt_len);
+    wr values = cache(t, x.g, "cache.v", s->cache->rows, s->cache->tgt_len);
+    wr all_k = wr_cache_write(keys, k, s->position, s->rows);
+    wr all_v = wr_cache_write(values, v, s->position, s->rows);
+    return wr_layer_linear(wr_attention(q, all_k, all_v, s->self_len, t->m.heads, false, 0), "out",
+                           t->m.dim);
+}
+
+static wr cached_source_block(const wr_transformer *t, wr x, const void *context) {
+    const step_inputs *s = context;
+    wr q = wr_layer_linear(x, "q", t->m.dim);
+    wr keys = cache(t, x.g, "cache.k", s->cache->rows, s->cache->src_len);
+    wr values = cache(t, x.g, "cache.v", s->cache->rows, s->cache->src_len);
+    wr all_k = wr_cache_select(keys, s->src_rows), all_v = wr_cache_select(values, s->src_rows);
+    return wr_layer_linear(wr_attention(q, all_k, all_v, s->src_len, t->m.heads, false, 0), "out",
+                           t->m.dim);
+}
+
+wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g) {
+    wr_dim B = wr_sym(g, "B", 1, 1 << 20, 1);
+    wr token = wr_input(g, "token", WR_I32, WR_DIMS(B, wr_n(1)));
+    step_inputs s = {.position = wr_input(g, "position", WR_I32, WR_DIMS(wr_n(1))),
+                     .rows = wr_input(g, "rows", WR_I32, WR_DIMS(B)),
+                     .src_rows = wr_input(g, "src_rows", WR_I32, WR_DIMS(B)),
+                     .src_len = wr_input(g, "src_len", WR_I32, WR_DIMS(B)),
+                     .self_len = wr_input(g, "self_len", WR_I32, WR_DIMS(B)),
+                     .cache = c};
+    wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
+    wr x = wr_add(embed(t, token, true), wr_embedding(table, s.position));
+    WR_SCOPE(g, "decoder") {
+        for (int i = 0; i < t->m.decoder_layers; i++)
+            WR_SCOPE(g, "layer%d", i) {
+                x = residual(t, "self", x, cached_self_block, &s);
+                x = residual(t, "source", x, cached_source_block, &s);
+                x = residual(t, "ffn", x, ffn_block, NULL);
+            }
+        x = final_norm(t, x);
+    }
+    return wr_transformer_logits(t, wr_reshape(x, WR_DIMS(B, wr_n(t->m.dim))));
+}

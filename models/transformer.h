@@ -1,0 +1,58 @@
+/* transformer.h: the autoregressive Transformer (Vaswani et al. 2017): training and decoding graphs.
+ *
+ * Letters: B batch, S source length, T target length, D model width, H heads, V vocabulary. All
+ * token inputs are i32; padding is told by lengths, never by token values. */
+#ifndef WEIR_TRANSFORMER_H
+#define WEIR_TRANSFORMER_H
+
+#include "graph/graph.h"
+#include "models/recipe.h"
+
+/* The model's sizes: the recipe's section with the vocabularies. */
+typedef struct wr_transformer {
+    wr_recipe_model m;
+    int src_vocab, tgt_vocab;
+    wr_dtype dtype;
+    bool training; /* dropout on */
+} wr_transformer;
+
+/* Inputs of the training and scoring graphs. */
+typedef struct wr_transformer_batch {
+    wr src, src_len; /* [B, S], [B] */
+    wr tgt_in, tgt_out, tgt_len; /* [B, T], [B, T], [B] */
+} wr_transformer_batch;
+
+/* Declare the inputs `src`, `src_len`, `tgt_in`, `tgt_out`, `tgt_len` with symbols B, S, T. */
+wr_transformer_batch wr_transformer_inputs(wr_graph *g, int max_len);
+
+/* Encoder: [B, S] ids -> [B, S, D]. */
+wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len);
+/* Decoder over all positions at once: -> [B, T, D]. */
+wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_in, wr tgt_len);
+/* Readout: [.., D] -> [.., V]. */
+wr wr_transformer_logits(const wr_transformer *t, wr h);
+
+/* The loss of a batch. */
+typedef struct wr_transformer_loss {
+    wr loss;   /* scalar: sum over target tokens of the label-smoothed cross-entropy */
+    wr nll;    /* scalar: the same without smoothing */
+    wr tokens; /* scalar: number of target tokens, ends included */
+    wr token_nll; /* [B, T], 0 behind the sentence */
+} wr_transformer_loss;
+wr_transformer_loss wr_transformer_loss_of(const wr_transformer *t, const wr_transformer_batch *b,
+                                           double label_smoothing);
+
+/* Decoding with cached keys and values. `rows` and `max_len` bound B and T of the caches. */
+typedef struct wr_transformer_cache {
+    int rows, src_len, tgt_len;
+} wr_transformer_cache;
+
+/* Encode src [B, S] and fill the caches of the decoder's source attention; the result (the encoder's
+ * output) is only there to be run. */
+wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g);
+
+/* One step: inputs `token` [B, 1], `position` [1], `rows` [B] (the cache rows that the hypotheses
+ * continue), `src_rows` [B] (the same for the source), `src_len` [B] -> logits [B, V]. */
+wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g);
+
+#endif
