@@ -119,7 +119,10 @@ static void limit_threads(wr_gemm_spec *s) {
     if (work < (double)THREAD_WORK * s->threads) s->threads = 1 + (int)(work / THREAD_WORK);
 }
 
+static bool is_empty(const wr_gemm_spec *s) { return s->batch == 0 || s->m == 0 || s->n == 0; }
+
 static size_t own_workspace(const wr_gemm_spec *s, wr_gemm_backend backend) {
+    if (is_empty(s)) return 0;
     bool f32 = s->dtype == WR_GEMM_F32;
     if (backend == WR_GEMM_PACKED)
         return f32 ? wr__gemm_packed_workspace_f32(s) : wr__gemm_packed_workspace_f64(s);
@@ -165,27 +168,30 @@ void wr__gemm_cblas(const wr_gemm_spec *s, const void *a, const void *b, void *c
     }
 }
 
-/* Bias and activation of one row; `type` and its functions by name. Not-a-number stays. */
-#define EPILOGUE(type, suffix)                                                                     \
-    static void epilogue_row_##suffix(type *restrict c, int64_t n, const type *restrict bias,      \
-                                      wr_gemm_act act) {                                           \
-        if (bias != NULL) {                                                                        \
-            _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] += bias[j];                   \
-        }                                                                                          \
+/* Bias and activation of a run of elements; not-a-number stays. `GELU_LOOP` vectorises where the
+ * function does. */
+#define EPILOGUE(type, suffix, GELU_LOOP)                                                          \
+    static void add_bias_##suffix(type *restrict c, int64_t n, const type *restrict bias) {        \
+        _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] += bias[j];                       \
+    }                                                                                              \
+    static void activate_##suffix(type *c, int64_t n, wr_gemm_act act) {                           \
         if (act == WR_GEMM_RELU) {                                                                 \
             _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] = c[j] < 0 ? 0 : c[j];        \
         } else if (act == WR_GEMM_GELU) {                                                          \
-            _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] = wr_gelu_##suffix(c[j]);     \
+            GELU_LOOP for (int64_t j = 0; j < n; j++) c[j] = wr_gelu_##suffix(c[j]);               \
         }                                                                                          \
     }                                                                                              \
     void wr__gemm_epilogue_##suffix(type *c, int64_t ldc, int64_t rows, int64_t n,                 \
                                     const type *bias, wr_gemm_act act) {                           \
-        for (int64_t i = 0; i < rows; i++)                                                         \
-            epilogue_row_##suffix(c + i * ldc, n, bias, act);                                      \
+        for (int64_t i = 0; i < rows && bias != NULL; i++)                                         \
+            add_bias_##suffix(c + i * ldc, n, bias);                                               \
+        int64_t together = n == ldc ? rows : 1;                                                    \
+        for (int64_t i = 0; i < rows; i += together)                                               \
+            activate_##suffix(c + i * ldc, n * together, act);                                     \
     }
 
-EPILOGUE(float, f32)
-EPILOGUE(double, f64)
+EPILOGUE(float, f32, _Pragma("omp simd"))
+EPILOGUE(double, f64, )
 #undef EPILOGUE
 
 /* The product by a library, with the thread count of this call only, then the epilogue. */
@@ -208,7 +214,7 @@ static void run_library(const wr_gemm_plan *plan, const void *a, const void *b, 
 void wr_gemm_run(const wr_gemm_plan *plan, const void *a, const void *b, void *c, const void *bias,
                  void *workspace) {
     const wr_gemm_spec *s = &plan->s;
-    if (s->batch == 0 || s->m == 0 || s->n == 0) return;
+    if (is_empty(s)) return;
     if (!s->bias) bias = NULL;
     switch (plan->backend) {
     case WR_GEMM_PACKED:

@@ -113,42 +113,47 @@ typedef struct strip {
     bool last;        /* of the blocks of k: apply the activation */
 } strip;
 
-static void tile_finish(const strip *x, REAL *c, int64_t ldc, int64_t cols) {
-    if (x->last && x->s->act != WR_GEMM_LINEAR)
-        NAME(wr__gemm_epilogue)(c, ldc, x->rows, cols, NULL, x->s->act);
+static void copy_rows(REAL *dst, int64_t dst_ld, const REAL *src, int64_t src_ld, int rows,
+                      int64_t cols) {
+    for (int i = 0; i < rows; i++) {
+        int64_t j = 0;
+        for (; j + LANES <= cols; j += LANES)
+            vec_store(dst + i * dst_ld + j, vec_load(src + i * src_ld + j));
+        for (; j < cols; j++)
+            dst[i * dst_ld + j] = src[i * src_ld + j];
+    }
 }
 
-/* A tile at the right edge of C, computed in a full-width buffer. */
-static void tile_edge(const strip *x, int64_t cols) {
+/* A tile computed in a buffer of whole vectors: at the right edge of C, or because GELU follows,
+ * which runs faster over one run of elements than over the rows of C. */
+static void tile_buffered(const strip *x, int64_t cols, bool gelu) {
     REAL full[TILE_ROWS * TILE_COLS], bias[TILE_COLS];
     tile_args t = x->t;
-    size_t bytes = (size_t)cols * sizeof(REAL);
+    int vecs = panel_vecs(cols);
     t.c = full;
-    t.ldc = TILE_COLS;
-    memset(full, 0, sizeof full);
+    t.ldc = vecs * LANES;
     if (t.load_c) {
-        for (int i = 0; i < x->rows; i++)
-            memcpy(full + i * TILE_COLS, x->t.c + i * x->t.ldc, bytes);
+        if (cols < t.ldc) memset(full, 0, sizeof full);
+        copy_rows(full, t.ldc, x->t.c, x->t.ldc, x->rows, cols);
     }
-    if (t.bias != NULL) {
+    if (t.bias != NULL && cols < t.ldc) {
         memset(bias, 0, sizeof bias);
-        memcpy(bias, x->t.bias, bytes);
+        copy_rows(bias, 0, x->t.bias, 0, 1, cols);
         t.bias = bias;
     }
-    tiles[x->rows - 1][x->layout][panel_vecs(cols) - 1](&t);
-    tile_finish(x, full, TILE_COLS, cols);
-    for (int i = 0; i < x->rows; i++)
-        memcpy(x->t.c + i * x->t.ldc, full + i * TILE_COLS, bytes);
+    tiles[x->rows - 1][x->layout][vecs - 1](&t);
+    if (gelu) NAME(wr__gemm_epilogue)(full, t.ldc, x->rows, t.ldc, NULL, WR_GEMM_GELU);
+    copy_rows(x->t.c, x->t.ldc, full, t.ldc, x->rows, cols);
 }
 
+/* The tile at the place that x->t tells, `left` columns before the end of C or of a chunk. */
 static void tile_any(const strip *x, int64_t left) {
-    if (left < panel_vecs(left) * LANES) {
-        tile_edge(x, left);
-        return;
-    }
     int vecs = panel_vecs(left);
-    tiles[x->rows - 1][x->layout][vecs - 1](&x->t);
-    tile_finish(x, x->t.c, x->t.ldc, vecs * LANES);
+    bool gelu = x->last && x->s->act == WR_GEMM_GELU;
+    if (gelu || left < vecs * LANES)
+        tile_buffered(x, left < vecs * LANES ? left : vecs * LANES, gelu);
+    else
+        tiles[x->rows - 1][x->layout][vecs - 1](&x->t);
 }
 
 /* A chunk of op(B), k x cols: panels of TILE_COLS columns, the last one maybe narrower, or rows
@@ -169,7 +174,11 @@ typedef struct target {
 static void multiply(const wr_gemm_spec *s, const a_block *a, int64_t panel_from, int64_t panel_to,
                      const b_chunk *b, const target *to) {
     strip x = {.s = s, .layout = a->by_steps ? 0 : 1, .last = to->last};
-    x.t = (tile_args){.k = a->k, .a_row = a->ld, .ldc = s->ldc, .load_c = to->load_c};
+    x.t = (tile_args){.k = a->k,
+                      .a_row = a->ld,
+                      .ldc = s->ldc,
+                      .load_c = to->load_c,
+                      .relu = to->last && s->act == WR_GEMM_RELU};
     for (int64_t i = panel_from; i < panel_to; i++) {
         int64_t row = panel_start(a->rows, a->panels, i);
         x.rows = (int)(panel_start(a->rows, a->panels, i + 1) - row);

@@ -26,7 +26,7 @@ typedef struct tile_args {
     REAL *c;
     int64_t ldc;
     const REAL *bias;
-    bool load_c;
+    bool load_c, relu; /* relu: of the result; not-a-number stays */
 } tile_args;
 
 typedef void tile_fn(const tile_args *t);
@@ -51,6 +51,11 @@ static inline __attribute__((always_inline)) void tile_start(int rows, int vecs,
 
 static inline __attribute__((always_inline)) void tile_end(int rows, int vecs, const tile_args *t,
                                                            vec acc[TILE_ROWS][2]) {
+    if (t->relu) {
+        UNROLL for (int i = 0; i < rows; i++) {
+            UNROLL for (int j = 0; j < vecs; j++) acc[i][j] = vec_relu(acc[i][j]);
+        }
+    }
     UNROLL for (int i = 0; i < rows; i++) {
         UNROLL for (int j = 0; j < vecs; j++) vec_store(t->c + i * t->ldc + j * LANES, acc[i][j]);
     }
@@ -109,9 +114,13 @@ TILE(1)
 TILE(2)
 TILE(3)
 TILE(4)
-TILE(5) TILE(6)
+TILE(5)
+TILE(6)
 #if TILE_ROWS == 12
-    TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+TILE(7)
+TILE(8)
+TILE(9)
+TILE(10) TILE(11) TILE(12)
 #endif
 
     /* By rows - 1, by the layout of A (steps or rows), by vectors - 1. */

@@ -21,6 +21,12 @@ typedef REAL vec_mem __attribute__((vector_size(VEC_BYTES), aligned(sizeof(REAL)
 static inline vec vec_load(const REAL *p) { return *(const vec_mem *)p; }
 static inline void vec_store(REAL *p, vec v) { *(vec_mem *)p = v; }
 
+/* 0 where v < 0, else v: bits are cleared by the comparison's mask. */
+static inline vec vec_relu(vec v) {
+    __typeof__(v < v) negative = v < (vec){0};
+    return (vec)((__typeof__(negative))v & ~negative);
+}
+
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
