@@ -78,8 +78,15 @@ static inline void turn(float u, float *sine, float *cosine) {
     *cosine = q == 1 || q == 2 ? -second : second;
 }
 
-/* 23 bits and a half: strictly inside (0, 1), so that the logarithms stay finite. */
-static inline float open_unit(uint32_t bits) { return ((float)(bits >> 9) + 0.5f) * 0x1p-23f; }
+/* As wr_random_normal() does it: in (0, 1]; 1, by rounding, has the radius 0. */
+static inline float radius_unit(uint32_t bits) {
+    return ((float)(int32_t)(bits >> 8) + 0.5f) * 0x1p-24f;
+}
+
+/* One bit less, so that 1/2 is added exactly and both logarithms of a Gumbel number are finite. */
+static inline float open_unit(uint32_t bits) {
+    return ((float)(int32_t)(bits >> 9) + 0.5f) * 0x1p-23f;
+}
 
 typedef uint32_t tile_words[4][LANES];
 
@@ -101,7 +108,7 @@ static void normal_f32(tile_words word, float *out) {
     for (int w = 0; w < 4; w += 2) {
 #pragma omp simd
         for (int l = 0; l < LANES; l++) {
-            float radius = sqrtf(-2.0f * wr_log_f32(open_unit(word[w][l])));
+            float radius = sqrtf(-2.0f * wr_log_f32(radius_unit(word[w][l])));
             float sine, cosine;
             turn((float)(int32_t)(word[w + 1][l] >> 8) * 0x1p-24f, &sine, &cosine);
             value[w][l] = radius * cosine;
@@ -116,7 +123,7 @@ static void normal_f32(tile_words word, float *out) {
 static void normal_f64(tile_words word, double *out) {
     for (int l = 0; l < LANES; l++)
         for (int w = 0; w < 4; w += 2) {
-            double radius = sqrt(-2.0 * log((double)open_unit(word[w][l])));
+            double radius = sqrt(-2.0 * log((double)radius_unit(word[w][l])));
             double angle = 6.283185307179586 * 0x1p-24 * (double)(word[w + 1][l] >> 8);
             out[4 * l + w] = radius * cos(angle);
             out[4 * l + w + 1] = radius * sin(angle);

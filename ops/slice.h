@@ -40,13 +40,15 @@ wr wr_place_at(wr_loc loc, wr x, int axis, wr_dim size, wr_dim start, int64_t st
 wr wr_pad_at(wr_loc loc, wr x, int axis, int64_t before, int64_t after);
 #define wr_pad(x, axis, before, after) wr_pad_at(WR_HERE, x, axis, before, after)
 
-/* One after the other along an axis: [.., N1, ..], [.., N2, ..], .. -> [.., N1 + N2 + .., ..]. */
+/* Several tensors in the argument list of a builder: their number and an array of them. */
+#define WR__PARTS(...)                                                                             \
+    (int)(sizeof((wr[]){__VA_ARGS__}) / sizeof(wr)), (const wr[]) { __VA_ARGS__ }
+
+/* One after the other along an axis: [.., N1, ..], [.., N2, ..], .. -> [.., N1 + N2 + .., ..].
+ * wr_concat(-1, a, b, c), or wr_concat_n(-1, 3, parts) */
 wr wr_concat_at(wr_loc loc, int axis, int n, const wr *parts);
-#define wr_concat_n(axis, n, parts) wr_concat_at(WR_HERE, axis, n, parts)
-/* wr_concat(-1, a, b, c) */
-#define wr_concat(axis, ...)                                                                       \
-    wr_concat_at(WR_HERE, axis, (int)(sizeof((wr[]){__VA_ARGS__}) / sizeof(wr)),                   \
-                 (const wr[]){__VA_ARGS__})
+#define wr_concat(axis, ...)   wr_concat_at(WR_HERE, axis, WR__PARTS(__VA_ARGS__))
+#define wr_concat_n(axis, ...) wr_concat_at(WR_HERE, axis, __VA_ARGS__)
 
 /* n equal parts, one after the other: x [.., N, ..] -> n times [.., N / n, ..]. False: poison. */
 bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts);
@@ -55,11 +57,13 @@ bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts);
 /* n tensors of equal sizes along a new axis: n times [.., ..] -> [.., n, ..]; the new axis is
  * number `axis` of the result. */
 wr wr_stack_at(wr_loc loc, int axis, int n, const wr *parts);
-#define wr_stack(axis, n, parts) wr_stack_at(WR_HERE, axis, n, parts)
+#define wr_stack(axis, ...)   wr_stack_at(WR_HERE, axis, WR__PARTS(__VA_ARGS__))
+#define wr_stack_n(axis, ...) wr_stack_at(WR_HERE, axis, __VA_ARGS__)
 
 /* The opposite of wr_every for all n remainders: position i of part k goes to i n + k.
  * n times [.., N, ..] -> [.., n N, ..] */
 wr wr_interleave_at(wr_loc loc, int axis, int n, const wr *parts);
-#define wr_interleave(axis, n, parts) wr_interleave_at(WR_HERE, axis, n, parts)
+#define wr_interleave(axis, ...)   wr_interleave_at(WR_HERE, axis, WR__PARTS(__VA_ARGS__))
+#define wr_interleave_n(axis, ...) wr_interleave_at(WR_HERE, axis, __VA_ARGS__)
 
 #endif
