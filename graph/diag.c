@@ -98,7 +98,7 @@ bool wr_shape_fail(wr_shape_ctx *c, const char *rule, const char *hint, const ch
         wr_str_add(&s, "\n");
     }
     if (rule != NULL) wr_str_add(&s, "  rule: %s\n", rule);
-    wr__trace_append(c->g, &s);
+    wr__trace_append(c->loc, &s);
     if (hint != NULL) wr_str_add(&s, "  hint: %s\n", hint);
     wr__diagnose(c->g, &s);
     wr_str_free(&s);
@@ -114,7 +114,7 @@ wr wr_mistake(wr_graph *g, wr_loc loc, const char *fmt, ...) {
     wr_str s = {0};
     print_place(g, loc, &s);
     wr_str_add(&s, "%s\n", what);
-    wr__trace_append(g, &s);
+    wr__trace_append(loc, &s);
     wr__diagnose(g, &s);
     wr_str_free(&s);
     return (wr){g, 0};
