@@ -93,7 +93,7 @@ static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
 }
 
 /* Below this many multiply-adds a thread, starting another thread costs more than it saves. */
-enum { THREAD_WORK = 100000 };
+enum { THREAD_WORK = 250000 };
 
 /* Elements of an operand that stay in the second-level cache, and the most rows of A that are too
  * few to pay for packing B: see docs/matmul.md. */
@@ -238,38 +238,44 @@ void wr_gemm_run(const wr_gemm_plan *plan, const void *a, const void *b, void *c
     }
 }
 
+/* The best of the rates of single runs within `seconds`. */
 static double best_rate(const wr_gemm_plan *plan, const float *a, const float *b, float *c,
-                        double seconds) {
+                        void *workspace, double seconds) {
     double flops = 2.0 * (double)plan->s.m * (double)plan->s.n * (double)plan->s.k, best = 0;
     double end = wr_now() + seconds;
     do {
         double start = wr_now();
-        wr_gemm_run(plan, a, b, c, NULL, NULL);
+        wr_gemm_run(plan, a, b, c, NULL, workspace);
         double rate = flops / (wr_now() - start) * 1e-9;
         if (rate > best) best = rate;
     } while (wr_now() < end);
     return best;
 }
 
-double wr_gemm_peak_gflops(int threads) {
-    enum { SIDE = 1024 };
-    size_t n = (size_t)SIDE * SIDE;
+/* The best rate of a square product, 0 when memory is out. */
+static double square_rate(int64_t side, wr_gemm_backend backend, int threads, double seconds) {
+    wr_gemm_spec s = {
+        .batch = 1, .m = side, .n = side, .k = side, .threads = threads, .backend = backend};
+    wr_gemm_plan *plan = wr_gemm_plan_new(&s, NULL);
+    if (plan == NULL) return 0.0;
+    size_t n = (size_t)(side * side), bytes = (wr_gemm_workspace(plan) + 63) / 64 * 64 + 64;
     float *x = calloc(3 * n, sizeof *x);
-    if (x == NULL) return 0.0;
-    double best = 0;
-    for (int backend = WR_GEMM_DNNL; backend <= WR_GEMM_CBLAS; backend++) {
-        wr_gemm_spec s = {.batch = 1,
-                          .m = SIDE,
-                          .n = SIDE,
-                          .k = SIDE,
-                          .threads = threads,
-                          .backend = (wr_gemm_backend)backend};
-        wr_gemm_plan *plan = wr_gemm_plan_new(&s, NULL);
-        if (plan == NULL) continue;
-        double rate = best_rate(plan, x, x + n, x + 2 * n, 0.1);
-        if (rate > best) best = rate;
-        wr_gemm_plan_free(plan);
-    }
+    void *workspace = aligned_alloc(64, bytes);
+    double rate = 0.0;
+    if (x != NULL && workspace != NULL)
+        rate = best_rate(plan, x, x + n, x + 2 * n, workspace, seconds);
+    free(workspace);
     free(x);
+    wr_gemm_plan_free(plan);
+    return rate;
+}
+
+double wr_gemm_peak_gflops(int threads) {
+    static const wr_gemm_backend backends[] = {WR_GEMM_AUTO, WR_GEMM_DNNL, WR_GEMM_CBLAS};
+    double best = 0.0;
+    for (int i = 0; i < 6; i++) {
+        double rate = square_rate(i % 2 == 0 ? 512 : 1024, backends[i / 2], threads, 0.05);
+        if (rate > best) best = rate;
+    }
     return best;
 }

@@ -127,7 +127,8 @@ static void copy_rows(REAL *dst, int64_t dst_ld, const REAL *src, int64_t src_ld
 /* A tile computed in a buffer of whole vectors: at the right edge of C, or because GELU follows,
  * which runs faster over one run of elements than over the rows of C. */
 static void tile_buffered(const strip *x, int64_t cols, bool gelu) {
-    REAL full[TILE_ROWS * TILE_COLS], bias[TILE_COLS];
+    _Alignas(64) REAL full[TILE_ROWS * TILE_COLS];
+    REAL bias[TILE_COLS];
     tile_args t = x->t;
     int vecs = panel_vecs(cols);
     t.c = full;
