@@ -160,7 +160,7 @@ typedef void (*row_fn)(const entropy_rows *a, int64_t row);
             wr__row_fill_##S(a->v, 0 - uniform, dz);                                               \
         } else {                                                                                   \
             _Pragma("omp simd") for (int64_t i = 0; i < a->v; i++) dz[i] =                         \
-                total * wr_exp_##S(z[i] - lse) - uniform;                                          \
+                total * wr__exp_row_##S(z[i] - lse) - uniform;                                     \
         }                                                                                          \
         for (int64_t k = 0; k < a->k; k++)                                                         \
             dz[a->ids[row * a->k + k]] -= w[k];                                                    \

@@ -182,7 +182,7 @@ static wr_status each_row(const wr_call *c, int mask_operand, row_fn f) {
         }                                                                                          \
         REAL sum = wr__row_sum_##S(n, cot);                                                        \
         _Pragma("omp simd") for (int64_t i = 0; i < n; i++) out[i] =                               \
-            cot[i] - sum * wr_exp_##S(y[i]);                                                       \
+            cot[i] - sum * wr__exp_row_##S(y[i]);                                                  \
         if (mask != NULL) wr__row_choose_##S(n, mask, step, out, 0, out);                          \
     }                                                                                              \
     static void logsumexp_##S(int64_t n, const void *const *in, const void *mask, int64_t step,    \

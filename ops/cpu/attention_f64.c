@@ -6,7 +6,7 @@
 #define REAL            double
 #define REAL_BYTES      8
 #define ROW(name)       wr__row_##name##_f64
-#define EXP(x)          exp(x)
+#define EXP(x)          wr__exp_row_f64(x)
 #define LOG(x)          log(x)
 #define ATTENTION(name) wr__attention_##name##_f64
 #include "ops/cpu/attention_template.h"

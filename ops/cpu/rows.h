@@ -5,9 +5,21 @@
 
 #include "ops/cpu/vmath.h"
 
+/* e^x with a third fewer instructions than wr_exp_f32: the scaling is one multiplication, so
+ * results below 2^-126 or so are 0 (minus infinity gives 0 exactly) and those from 2^127.5 on are
+ * infinite. */
+static inline float wr__exp_row_f32(float x) {
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -88.0f ? -88.0f : x;
+    wr__reduced a = wr__reduce(x); /* -127 <= n <= 128, where wr__pow2 is 0 and infinite */
+    return (1.0f + wr__expm1_small(a.r)) * wr__pow2(a.n);
+}
+
+static inline double wr__exp_row_f64(double x) { return exp(x); }
+
 #define REAL      float
 #define ROW(name) wr__row_##name##_f32
-#define EXP(x)    wr_exp_f32(x)
+#define EXP(x)    wr__exp_row_f32(x)
 #include "ops/cpu/rows_template.h"
 #undef REAL
 #undef ROW
@@ -15,7 +27,7 @@
 
 #define REAL      double
 #define ROW(name) wr__row_##name##_f64
-#define EXP(x)    exp(x)
+#define EXP(x)    wr__exp_row_f64(x)
 #include "ops/cpu/rows_template.h"
 #undef REAL
 #undef ROW
