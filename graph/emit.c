@@ -148,10 +148,15 @@ static wr persistent(wr_loc loc, wr_graph *g, const wr_op *op, const char *name,
     uint32_t old = find_source(g, op, text);
     if (old != 0) {
         if (same_type(g, old, t, rank, dims)) return (wr){g, old};
+        wr_type type = {.dtype = t, .rank = rank > WR_MAX_RANK ? WR_MAX_RANK : rank};
         wr_str s = {0};
+        memcpy(type.dim, dims, sizeof *dims * (size_t)type.rank);
+        wr_str_add(&s, "as %s ", wr_dtype_name(t));
+        wr_type_print(g, &type, &s);
+        wr_str_add(&s, "; it is ");
         wr_node_describe(g, old, &s);
-        wr_mistake(g, loc, "%s \"%s\": asked for again with another type; it is %s", op->name,
-                   wr_text_at(g, text), wr_str_text(&s));
+        wr_mistake(g, loc, "%s \"%s\": asked for again %s", op->name, wr_text_at(g, text),
+                   wr_str_text(&s));
         wr_str_free(&s);
         return (wr){g, 0};
     }

@@ -262,7 +262,7 @@ static wr_status bind_axis(const wr_graph *g, uint32_t id, int axis, int64_t siz
                            wr_error *err) {
     const wr_dims *dims = wr_graph_dims(g);
     int sym = wr_dims_symbol_of(dims, wr_node_at(g, id)->dim[axis]);
-    if (sym < 0 || b->value[sym] == size) return WR_OK;
+    if (sym < 0 || (b->value[sym] == size && size != 0)) return WR_OK; /* 0: no value yet */
     const wr_symbol *x = wr_dims_symbol_at(dims, sym);
     if (b->value[sym] != 0)
         return feed_size_error(g, id, axis, size, "another input gave its symbol another value",

@@ -24,6 +24,14 @@ wr wr_select_at(wr_loc loc, wr condition, wr a, wr b) {
     return wr_emit(loc, &wr_op_select, 3, (wr[]){condition, a, b}, NULL);
 }
 
+/* ---- shapes: there is no arithmetic of whole numbers ---- */
+
+static bool float_same(wr_shape_ctx *c) { return wr_shape_needs_float(c, 0) && wr_shape_same(c); }
+
+static bool float_trailing(wr_shape_ctx *c) {
+    return wr_shape_needs_float(c, 0) && wr_shape_trailing(c);
+}
+
 /* ---- samples ---- */
 
 static wr sample_one(wr_sample *s, wr_fill fill) {
@@ -96,14 +104,14 @@ static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
 BINARY_TILES(add, p[i] + q[i], p[i] + q[i])
 SAMPLE_BINARY(add, WR_FILL_REAL, WR_FILL_REAL)
 static bool add_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, COT) && wr_contribute(c, 1, COT); }
-const wr_op wr_op_add = {ROW(add, "a + b", 2, wr_shape_trailing), .grad = add_grad, NO_INVERTER};
+const wr_op wr_op_add = {ROW(add, "a + b", 2, float_trailing), .grad = add_grad, NO_INVERTER};
 
 BINARY_TILES(sub, p[i] - q[i], p[i] - q[i])
 SAMPLE_BINARY(sub, WR_FILL_REAL, WR_FILL_REAL)
 static bool sub_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, COT) && wr_contribute(c, 1, wr_neg(COT));
 }
-const wr_op wr_op_sub = {ROW(sub, "a - b", 2, wr_shape_trailing), .grad = sub_grad, NO_INVERTER};
+const wr_op wr_op_sub = {ROW(sub, "a - b", 2, float_trailing), .grad = sub_grad, NO_INVERTER};
 
 BINARY_TILES(mul, p[i] * q[i], p[i] * q[i])
 SAMPLE_BINARY(mul, WR_FILL_REAL, WR_FILL_REAL)
@@ -111,7 +119,7 @@ static bool mul_grad(wr_grad_ctx *c) {
     return (!c->needed[0] || wr_contribute(c, 0, wr_mul(COT, IN(1)))) &&
            (!c->needed[1] || wr_contribute(c, 1, wr_mul(COT, IN(0))));
 }
-const wr_op wr_op_mul = {ROW(mul, "a b", 2, wr_shape_trailing), .grad = mul_grad, NO_INVERTER};
+const wr_op wr_op_mul = {ROW(mul, "a b", 2, float_trailing), .grad = mul_grad, NO_INVERTER};
 
 BINARY_TILES(div, p[i] / q[i], p[i] / q[i])
 SAMPLE_BINARY(div, WR_FILL_REAL, WR_FILL_POSITIVE)
@@ -120,7 +128,7 @@ static bool div_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, by_b) &&
            (!c->needed[1] || wr_contribute(c, 1, wr_neg(wr_mul(by_b, OUT))));
 }
-const wr_op wr_op_div = {ROW(div, "a / b", 2, wr_shape_trailing), .grad = div_grad, NO_INVERTER};
+const wr_op wr_op_div = {ROW(div, "a / b", 2, float_trailing), .grad = div_grad, NO_INVERTER};
 
 /* NaN operands give NaN, as arithmetic does. At ties the gradient goes to the first operand. */
 BINARY_TILES(maximum, p[i] >= q[i] || p[i] != p[i] ? p[i] : q[i],
@@ -131,7 +139,7 @@ static bool maximum_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_select(second, zero, COT)) &&
            wr_contribute(c, 1, wr_select(second, COT, zero));
 }
-const wr_op wr_op_maximum = {ROW(maximum, "the larger of a and b", 2, wr_shape_trailing),
+const wr_op wr_op_maximum = {ROW(maximum, "the larger of a and b", 2, float_trailing),
                              .grad = maximum_grad, .no_inverse = "loses the smaller operand"};
 
 BINARY_TILES(minimum, p[i] <= q[i] || p[i] != p[i] ? p[i] : q[i],
@@ -142,18 +150,18 @@ static bool minimum_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_select(second, zero, COT)) &&
            wr_contribute(c, 1, wr_select(second, COT, zero));
 }
-const wr_op wr_op_minimum = {ROW(minimum, "the smaller of a and b", 2, wr_shape_trailing),
+const wr_op wr_op_minimum = {ROW(minimum, "the smaller of a and b", 2, float_trailing),
                              .grad = minimum_grad, .no_inverse = "loses the larger operand"};
 
 BINARY_TILES(less, p[i] < q[i] ? 1.0f : 0.0f, p[i] < q[i] ? 1.0 : 0.0)
 SAMPLE_BINARY(less, WR_FILL_APART, WR_FILL_APART)
-const wr_op wr_op_less = {ROW(less, "1 where a < b, else 0", 2, wr_shape_trailing),
+const wr_op wr_op_less = {ROW(less, "1 where a < b, else 0", 2, float_trailing),
                           .no_grad = "piecewise constant: the gradient is zero where it exists",
                           .no_inverse = "keeps one bit"};
 
 BINARY_TILES(equal, p[i] == q[i] ? 1.0f : 0.0f, p[i] == q[i] ? 1.0 : 0.0)
 SAMPLE_BINARY(equal, WR_FILL_MASK, WR_FILL_MASK)
-const wr_op wr_op_equal = {ROW(equal, "1 where a = b, else 0", 2, wr_shape_trailing),
+const wr_op wr_op_equal = {ROW(equal, "1 where a = b, else 0", 2, float_trailing),
                            .no_grad = "piecewise constant: the gradient is zero where it exists",
                            .no_inverse = "keeps one bit"};
 
@@ -175,7 +183,7 @@ static bool select_grad(wr_grad_ctx *c) {
            wr_contribute(c, 2, wr_select(IN(0), zero, COT));
 }
 const wr_op wr_op_select = {ROW(select, "a where the condition is not 0, else b", 3,
-                                wr_shape_trailing),
+                                float_trailing),
                             .grad = select_grad, NO_INVERTER};
 
 /* ---- functions of one operand ---- */
@@ -183,25 +191,25 @@ const wr_op wr_op_select = {ROW(select, "a where the condition is not 0, else b"
 UNARY_TILES(neg, -p[i], -p[i])
 SAMPLE_UNARY(neg, WR_FILL_REAL)
 static bool neg_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_neg(COT)); }
-const wr_op wr_op_neg = {ROW(neg, "-x", 1, wr_shape_same), .grad = neg_grad, NO_INVERTER};
+const wr_op wr_op_neg = {ROW(neg, "-x", 1, float_same), .grad = neg_grad, NO_INVERTER};
 
 UNARY_TILES(exp, wr_exp_f32(p[i]), exp(p[i]))
 SAMPLE_UNARY(exp, WR_FILL_REAL)
 static bool exp_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_mul(COT, OUT)); }
-const wr_op wr_op_exp = {ROW(exp, "e^x", 1, wr_shape_same), .grad = exp_grad, NO_INVERTER};
+const wr_op wr_op_exp = {ROW(exp, "e^x", 1, float_same), .grad = exp_grad, NO_INVERTER};
 
 UNARY_TILES(expm1, wr_expm1_f32(p[i]), expm1(p[i]))
 SAMPLE_UNARY(expm1, WR_FILL_REAL)
 static bool expm1_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_shift(OUT, 1.0)));
 }
-const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, wr_shape_same), .grad = expm1_grad,
+const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, float_same), .grad = expm1_grad,
                            NO_INVERTER};
 
 UNARY_TILES(log, wr_log_f32(p[i]), log(p[i]))
 SAMPLE_UNARY(log, WR_FILL_POSITIVE)
 static bool log_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_div(COT, IN(0))); }
-const wr_op wr_op_log = {ROW(log, "natural logarithm", 1, wr_shape_same), .grad = log_grad,
+const wr_op wr_op_log = {ROW(log, "natural logarithm", 1, float_same), .grad = log_grad,
                          NO_INVERTER};
 
 UNARY_TILES(log1p, wr_log1p_f32(p[i]), log1p(p[i]))
@@ -209,7 +217,7 @@ SAMPLE_UNARY(log1p, WR_FILL_POSITIVE)
 static bool log1p_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_div(COT, wr_shift(IN(0), 1.0)));
 }
-const wr_op wr_op_log1p = {ROW(log1p, "log(1 + x)", 1, wr_shape_same), .grad = log1p_grad,
+const wr_op wr_op_log1p = {ROW(log1p, "log(1 + x)", 1, float_same), .grad = log1p_grad,
                            NO_INVERTER};
 
 UNARY_TILES(sqrt, sqrtf(p[i]), sqrt(p[i]))
@@ -217,7 +225,7 @@ SAMPLE_UNARY(sqrt, WR_FILL_POSITIVE)
 static bool sqrt_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_scale(wr_div(COT, OUT), 0.5));
 }
-const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, wr_shape_same), .grad = sqrt_grad,
+const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, float_same), .grad = sqrt_grad,
                           NO_INVERTER};
 
 UNARY_TILES(rsqrt, 1.0f / sqrtf(p[i]), 1.0 / sqrt(p[i]))
@@ -225,7 +233,7 @@ SAMPLE_UNARY(rsqrt, WR_FILL_POSITIVE)
 static bool rsqrt_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_scale(wr_div(wr_mul(COT, OUT), IN(0)), -0.5));
 }
-const wr_op wr_op_rsqrt = {ROW(rsqrt, "1 / sqrt x", 1, wr_shape_same), .grad = rsqrt_grad,
+const wr_op wr_op_rsqrt = {ROW(rsqrt, "1 / sqrt x", 1, float_same), .grad = rsqrt_grad,
                            NO_INVERTER};
 
 UNARY_TILES(square, p[i] * p[i], p[i] * p[i])
@@ -233,7 +241,7 @@ SAMPLE_UNARY(square, WR_FILL_REAL)
 static bool square_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_scale(wr_mul(COT, IN(0)), 2.0));
 }
-const wr_op wr_op_square = {ROW(square, "x^2", 1, wr_shape_same), .grad = square_grad,
+const wr_op wr_op_square = {ROW(square, "x^2", 1, float_same), .grad = square_grad,
                             .no_inverse = "x and -x have one square"};
 
 UNARY_TILES(abs, fabsf(p[i]), fabs(p[i]))
@@ -242,7 +250,7 @@ static bool abs_grad(wr_grad_ctx *c) {
     wr negative = wr_less(IN(0), wr_scalar(c->g, wr_dtype_of(COT), 0.0));
     return wr_contribute(c, 0, wr_select(negative, wr_neg(COT), COT));
 }
-const wr_op wr_op_abs = {ROW(abs, "|x|", 1, wr_shape_same), .grad = abs_grad,
+const wr_op wr_op_abs = {ROW(abs, "|x|", 1, float_same), .grad = abs_grad,
                          .no_inverse = "x and -x have one absolute value"};
 
 UNARY_TILES(reciprocal, 1.0f / p[i], 1.0 / p[i])
@@ -250,7 +258,7 @@ SAMPLE_UNARY(reciprocal, WR_FILL_POSITIVE)
 static bool reciprocal_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_neg(wr_mul(COT, wr_square(OUT))));
 }
-const wr_op wr_op_reciprocal = {ROW(reciprocal, "1 / x", 1, wr_shape_same),
+const wr_op wr_op_reciprocal = {ROW(reciprocal, "1 / x", 1, float_same),
                                 .grad = reciprocal_grad, NO_INVERTER};
 
 UNARY_TILES(tanh, wr_tanh_f32(p[i]), tanh(p[i]))
@@ -258,7 +266,7 @@ SAMPLE_UNARY(tanh, WR_FILL_REAL)
 static bool tanh_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_sub(COT, wr_mul(COT, wr_square(OUT))));
 }
-const wr_op wr_op_tanh = {ROW(tanh, "hyperbolic tangent", 1, wr_shape_same), .grad = tanh_grad,
+const wr_op wr_op_tanh = {ROW(tanh, "hyperbolic tangent", 1, float_same), .grad = tanh_grad,
                           NO_INVERTER};
 
 UNARY_TILES(atanh, atanhf(p[i]), atanh(p[i]))
@@ -267,7 +275,7 @@ static bool atanh_grad(wr_grad_ctx *c) {
     wr slope = wr_shift(wr_neg(wr_square(IN(0))), 1.0);
     return wr_contribute(c, 0, wr_div(COT, slope));
 }
-const wr_op wr_op_atanh = {ROW(atanh, "inverse hyperbolic tangent", 1, wr_shape_same),
+const wr_op wr_op_atanh = {ROW(atanh, "inverse hyperbolic tangent", 1, float_same),
                            .grad = atanh_grad, NO_INVERTER};
 
 UNARY_TILES(sigmoid, wr_sigmoid_f32(p[i]), 1.0 / (1.0 + exp(-p[i])))
@@ -275,7 +283,7 @@ SAMPLE_UNARY(sigmoid, WR_FILL_REAL)
 static bool sigmoid_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sub(OUT, wr_square(OUT))));
 }
-const wr_op wr_op_sigmoid = {ROW(sigmoid, "1 / (1 + e^-x)", 1, wr_shape_same),
+const wr_op wr_op_sigmoid = {ROW(sigmoid, "1 / (1 + e^-x)", 1, float_same),
                              .grad = sigmoid_grad, NO_INVERTER};
 
 UNARY_TILES(softplus, wr_softplus_f32(p[i]), (p[i] > 0 ? p[i] : 0) + log1p(exp(-fabs(p[i]))))
@@ -283,7 +291,7 @@ SAMPLE_UNARY(softplus, WR_FILL_REAL)
 static bool softplus_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(IN(0))));
 }
-const wr_op wr_op_softplus = {ROW(softplus, "log(1 + e^x)", 1, wr_shape_same),
+const wr_op wr_op_softplus = {ROW(softplus, "log(1 + e^x)", 1, float_same),
                               .grad = softplus_grad, NO_INVERTER};
 
 UNARY_TILES(log_sigmoid, -wr_softplus_f32(-p[i]), (p[i] < 0 ? p[i] : 0) - log1p(exp(-fabs(p[i]))))
@@ -291,7 +299,7 @@ SAMPLE_UNARY(log_sigmoid, WR_FILL_REAL)
 static bool log_sigmoid_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(wr_neg(IN(0)))));
 }
-const wr_op wr_op_log_sigmoid = {ROW(log_sigmoid, "-log(1 + e^-x)", 1, wr_shape_same),
+const wr_op wr_op_log_sigmoid = {ROW(log_sigmoid, "-log(1 + e^-x)", 1, float_same),
                                  .grad = log_sigmoid_grad, NO_INVERTER};
 
 UNARY_TILES(relu, p[i] > 0.0f || p[i] != p[i] ? p[i] : 0.0f, p[i] > 0.0 || p[i] != p[i] ? p[i] : 0.0)
@@ -300,7 +308,7 @@ static bool relu_grad(wr_grad_ctx *c) { /* by the output: the operand need not b
     wr zero = wr_scalar(c->g, wr_dtype_of(COT), 0.0);
     return wr_contribute(c, 0, wr_select(OUT, COT, zero));
 }
-const wr_op wr_op_relu = {ROW(relu, "max(x, 0)", 1, wr_shape_same), .grad = relu_grad,
+const wr_op wr_op_relu = {ROW(relu, "max(x, 0)", 1, float_same), .grad = relu_grad,
                           .no_inverse = "maps all negative numbers to 0"};
 
 UNARY_TILES(erf, wr_erf_f32(p[i]), erf(p[i]))
@@ -309,7 +317,7 @@ static bool erf_grad(wr_grad_ctx *c) {
     wr density = wr_scale(wr_exp(wr_neg(wr_square(IN(0)))), 1.1283791670955125739);
     return wr_contribute(c, 0, wr_mul(COT, density));
 }
-const wr_op wr_op_erf = {ROW(erf, "error function", 1, wr_shape_same), .grad = erf_grad,
+const wr_op wr_op_erf = {ROW(erf, "error function", 1, float_same), .grad = erf_grad,
                          NO_INVERTER};
 
 UNARY_TILES(gelu, wr_gelu_f32(p[i]), 0.5 * p[i] * (1.0 + erf(p[i] * 0.70710678118654752440)))
@@ -320,7 +328,7 @@ static bool gelu_grad(wr_grad_ctx *c) { /* Phi(x) + x phi(x) */
     wr cdf = wr_shift(wr_scale(wr_erf(wr_scale(x, 0.70710678118654752440)), 0.5), 0.5);
     return wr_contribute(c, 0, wr_mul(COT, wr_add(cdf, wr_mul(x, phi))));
 }
-const wr_op wr_op_gelu = {ROW(gelu, "x Phi(x), exact", 1, wr_shape_same), .grad = gelu_grad,
+const wr_op wr_op_gelu = {ROW(gelu, "x Phi(x), exact", 1, float_same), .grad = gelu_grad,
                           .no_inverse = "not monotone: two operands share an output"};
 
 /* ---- with one real attribute ---- */
@@ -329,13 +337,13 @@ const wr_op wr_op_gelu = {ROW(gelu, "x Phi(x), exact", 1, wr_shape_same), .grad 
 REAL_TILES(scale, p[i] * k, p[i] * k)
 SAMPLE_REAL(scale, WR_FILL_REAL, 1.75)
 static bool scale_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_scale(COT, c->attr[0].r)); }
-const wr_op wr_op_scale = {ROW(scale, "k x", 1, wr_shape_same), .grad = scale_grad, REAL_ATTR,
+const wr_op wr_op_scale = {ROW(scale, "k x", 1, float_same), .grad = scale_grad, REAL_ATTR,
                            NO_INVERTER};
 
 REAL_TILES(shift, p[i] + k, p[i] + k)
 SAMPLE_REAL(shift, WR_FILL_REAL, -0.625)
 static bool shift_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, COT); }
-const wr_op wr_op_shift = {ROW(shift, "x + k", 1, wr_shape_same), .grad = shift_grad, REAL_ATTR,
+const wr_op wr_op_shift = {ROW(shift, "x + k", 1, float_same), .grad = shift_grad, REAL_ATTR,
                            NO_INVERTER};
 
 REAL_TILES(power, powf(p[i], k), pow(p[i], k))
@@ -344,5 +352,5 @@ static bool power_grad(wr_grad_ctx *c) {
     double k = c->attr[0].r;
     return wr_contribute(c, 0, wr_mul(COT, wr_scale(wr_power(IN(0), k - 1.0), k)));
 }
-const wr_op wr_op_power = {ROW(power, "x^k for x > 0", 1, wr_shape_same), .grad = power_grad,
+const wr_op wr_op_power = {ROW(power, "x^k for x > 0", 1, float_same), .grad = power_grad,
                            REAL_ATTR, NO_INVERTER};

@@ -238,7 +238,7 @@ static bool transpose_shape(wr_shape_ctx *c) {
         int64_t p = c->attr[i].i;
         if (p < 0 || p >= t.rank || (seen >> p & 1u))
             return wr_shape_fail(c, "each axis 0 .. rank - 1 once", NULL,
-                                 "is no permutation of %d axes", t.rank);
+                                 "not a permutation of %d axes", t.rank);
         seen |= 1u << p;
         c->out[0].dim[i] = t.dim[p];
     }
