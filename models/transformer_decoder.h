@@ -22,6 +22,10 @@ void wr_decoder_free(wr_decoder *d);
 const wr_transformer *wr_decoder_model(const wr_decoder *d);
 wr_session *wr_decoder_session(const wr_decoder *d);
 
+/* A program that reads every parameter of the model, for loading a checkpoint. It belongs to the
+ * decoder and is compiled by the first call. */
+wr_status wr_decoder_program(wr_decoder *d, wr_program **program, wr_error *err);
+
 /* Bytes of cached keys and values for one position of one hypothesis. */
 size_t wr_decoder_position_bytes(const wr_decoder *d);
 
