@@ -34,12 +34,6 @@ static void make_data(float x[POINTS][2], float y[POINTS]) {
     }
 }
 
-/* Print why a call failed; true when it did not. */
-static bool went_well(wr_status status, const wr_error *err) {
-    if (status != WR_OK) fprintf(stderr, "%s\n", err->text);
-    return status == WR_OK;
-}
-
 int main(void) {
     static float x_data[POINTS][2], y_data[POINTS];
     double lr = 0.01, scale = 1;
@@ -47,6 +41,7 @@ int main(void) {
     make_data(x_data, y_data);
 
     wr_graph *g = wr_graph_new();
+    if (g == NULL) return 1;
     wr_dim n = wr_sym(g, "N", 1, 100000, 1); /* the number of points may change from run to run */
     wr x = wr_input(g, "x", WR_F32, WR_DIMS(n, wr_n(2)));
     wr y = wr_input(g, "y", WR_F32, WR_DIMS(n, wr_n(1)));
@@ -59,21 +54,21 @@ int main(void) {
     wr_optimizer_options adam = {.adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8}};
     wr_program *p = NULL;
     wr_session *s = NULL;
-    bool ok = went_well(wr_optimizer_build(loss, &adam, &update, &err), &err) &&
-              went_well(wr_program_new(g, 2, (wr[]){loss, right}, wr_standard_passes(), &p, &err),
-                        &err) &&
-              went_well(wr_session_new(&(wr_session_options){.seed = 1}, &s, &err), &err);
+    bool ok = wr_optimizer_build(loss, &adam, &update, &err) == WR_OK &&
+              wr_program_new(g, 2, (wr[]){loss, right}, wr_standard_passes(), &p, &err) == WR_OK &&
+              wr_session_new(&(wr_session_options){.seed = 1}, &s, &err) == WR_OK;
     wr_feed feeds[] = {{"x", x_data, 2, {POINTS, 2}},
                        {"y", y_data, 2, {POINTS, 1}},
                        {WR_OPTIM_LR, &lr, 0, {0}},
                        {WR_OPTIM_SCALE, &scale, 0, {0}}};
     for (int step = 1; ok && step <= STEPS; step++) {
-        ok = went_well(wr_session_run(s, p, 4, feeds, &err), &err);
+        ok = wr_session_run(s, p, 4, feeds, &err) == WR_OK;
         if (ok && step % 150 == 0)
             printf("step %4d  loss %.4f  accuracy %5.1f %%\n", step,
                    (double)*(float *)wr_session_output(s, 0)->data,
                    100 * (double)*(float *)wr_session_output(s, 1)->data);
     }
+    if (!ok) fprintf(stderr, "%s\n", err.text);
     wr_session_free(s);
     wr_program_free(p);
     wr_graph_free(g);
