@@ -11,3 +11,15 @@ pkg_check_modules(LZMA REQUIRED IMPORTED_TARGET liblzma)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 find_path(RANDOM123_INCLUDE Random123/philox.h REQUIRED)
+
+# WEIR_VIZ: ON, OFF, or AUTO (ON where Graphviz' libraries are). Without them `weir draw` writes
+# Graphviz' language only.
+set(WEIR_VIZ AUTO CACHE STRING "Draw through Graphviz: AUTO, ON or OFF")
+set_property(CACHE WEIR_VIZ PROPERTY STRINGS AUTO ON OFF)
+if(WEIR_VIZ STREQUAL "ON")
+  pkg_check_modules(GRAPHVIZ REQUIRED IMPORTED_TARGET libgvc libcgraph)
+elseif(WEIR_VIZ STREQUAL "AUTO")
+  pkg_check_modules(GRAPHVIZ IMPORTED_TARGET libgvc libcgraph)
+elseif(NOT WEIR_VIZ STREQUAL "OFF")
+  message(FATAL_ERROR "WEIR_VIZ is '${WEIR_VIZ}'; allowed are AUTO, ON and OFF")
+endif()
