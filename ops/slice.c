@@ -88,34 +88,42 @@ wr wr_concat_at(wr_loc loc, int axis, int n, const wr *parts) {
                            (wr_attr[]){{.i = from_front(parts[0], axis)}});
 }
 
-bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts) {
-    bool ok = !wr_is_poison(x) && n >= 1;
-    wr_dim count = ok ? wr_dim_div(x.g, wr_dim_of(x, axis), wr_n(n)) : (wr_dim){0};
-    if (ok && count.id == 0) {
-        wr_str s = {0};
-        wr_node_describe(x.g, x.id, &s);
-        wr_mistake(x.g, loc,
-                   "split: axis %d of %s does not divide into %d equal parts\n"
-                   "  hint: declare its symbol with multiple_of",
-                   axis, wr_str_text(&s), n);
-        wr_str_free(&s);
-        ok = false;
-    }
+static bool split_parts(wr_loc loc, wr x, int axis, int n, wr_dim count, wr *parts) {
+    static const wr_op *const rows[] = {&wr_op_split_2, &wr_op_split_3, &wr_op_split_4};
+    bool ok = true;
+    wr all = {x.g, 0};
+    if (n >= 2 && n <= 4)
+        all = wr_emit(loc, rows[n - 2], 1, &x, (wr_attr[]){{.i = from_front(x, axis)}});
     for (int k = 0; k < n; k++) {
-        parts[k] = (wr){x.g, 0};
-        if (ok)
-            parts[k] = wr_slice_dims_at(loc, x, axis, wr_dim_mul(x.g, count, wr_n(k)), count, 1);
+        parts[k] = n >= 2 && n <= 4
+                       ? wr_output(all, k)
+                       : wr_slice_dims_at(loc, x, axis, wr_dim_mul(x.g, count, wr_n(k)), count, 1);
         ok = ok && !wr_is_poison(parts[k]);
     }
     return ok;
 }
 
-/* x [.., N, ..] -> [.., 1, N, ..] */
-static wr with_axis(wr_loc loc, wr x, int axis) {
-    wr_type t = wr_type_of(x);
+bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts) {
+    for (int k = 0; k < n; k++)
+        parts[k] = (wr){x.g, 0};
+    if (wr_is_poison(x) || n < 1) return false;
+    wr_dim count = wr_dim_div(x.g, wr_dim_of(x, axis), wr_n(n));
+    if (count.id != 0) return split_parts(loc, x, axis, n, count, parts);
+    wr_str s = {0};
+    wr_node_describe(x.g, x.id, &s);
+    wr_mistake(x.g, loc,
+               "split: axis %d of %s does not divide into %d equal parts\n"
+               "  hint: declare its symbol with multiple_of",
+               axis, wr_str_text(&s), n);
+    wr_str_free(&s);
+    return false;
+}
+
+/* x under the sizes of `t` with one more in front of axis `axis`. */
+static wr with_axis_of(wr_loc loc, wr x, wr_type t, int axis, wr_dim size) {
     wr_dim dims[WR_MAX_RANK + 1];
     for (int d = 0; d <= t.rank; d++)
-        dims[d] = d < axis ? t.dim[d] : d == axis ? wr_n(1) : t.dim[d - 1];
+        dims[d] = d < axis ? t.dim[d] : d == axis ? size : t.dim[d - 1];
     return wr_reshape_at(loc, x, t.rank + 1, dims);
 }
 
@@ -131,7 +139,7 @@ wr wr_stack_at(wr_loc loc, int axis, int n, const wr *parts) {
     if (wide == NULL)
         return n > 0 ? wr_mistake(bad.g, loc, "stack: out of memory for %d operands", n) : bad;
     for (int k = 0; k < n; k++)
-        wide[k] = with_axis(loc, parts[k], at);
+        wide[k] = with_axis_of(loc, parts[k], wr_type_of(parts[k]), at, wr_n(1));
     wr out = wr_concat_at(loc, at, n, wide);
     free(wide);
     return out;
@@ -154,6 +162,27 @@ wr wr_interleave_at(wr_loc loc, int axis, int n, const wr *parts) {
     for (int k = 1; k < n; k++)
         sum = wr_add(sum, wr_place_at(loc, parts[k], at, size, wr_n(k), n));
     return sum;
+}
+
+bool wr_deinterleave_at(wr_loc loc, wr x, int axis, int n, wr *parts) {
+    wr_type t = wr_type_of(x);
+    int at = from_front(x, axis);
+    bool ok = !wr_is_poison(x) && n >= 1;
+    wr_dim count = ok ? wr_dim_div(x.g, wr_dim_of(x, axis), wr_n(n)) : (wr_dim){0};
+    if (ok && count.id != 0 && t.rank < WR_MAX_RANK) {
+        t.dim[at] = wr_n(n);
+        wr dealt = with_axis_of(loc, x, t, at, count);
+        ok = wr_split_at(loc, dealt, at + 1, n, parts);
+        t.dim[at] = count;
+        for (int k = 0; ok && k < n; k++)
+            parts[k] = wr_reshape_at(loc, parts[k], t.rank, t.dim);
+        return ok;
+    }
+    for (int k = 0; k < n; k++) {
+        parts[k] = wr_is_poison(x) ? x : wr_every_at(loc, x, axis, k, n);
+        ok = ok && !wr_is_poison(parts[k]);
+    }
+    return ok;
 }
 
 /* ---- shapes ---- */
@@ -209,6 +238,16 @@ static bool place_shape(wr_shape_ctx *c) {
     return true;
 }
 
+static bool split_shape(wr_shape_ctx *c) {
+    wr_type t = wr_type_of(c->in[0]);
+    int axis = wr_shape_axis(c, c->attr[0].i, t.rank);
+    if (axis < 0) return false;
+    t.dim[axis] = wr_dim_div(c->g, t.dim[axis], wr_n(c->op->n_out));
+    for (int k = 0; k < c->op->n_out; k++)
+        c->out[k] = t;
+    return true;
+}
+
 static bool concat_shape(wr_shape_ctx *c) {
     const char *rule = "sizes are equal but for the joined axis: [.., N1, ..], [.., N2, ..]";
     wr_type t = wr_type_of(c->in[0]);
@@ -239,23 +278,8 @@ typedef struct block_copy {
     char *to;
     const char *from; /* NULL: zeros */
     int64_t rows, bytes, to_step, from_step;
+    size_t e; /* bytes of an element */
 } block_copy;
-
-static void copy_blocks(const wr_run_env *env, block_copy b) {
-    int64_t parts = b.rows >= 8 || b.bytes <= CHUNK ? 1 : (b.bytes + CHUNK - 1) / CHUNK;
-    int64_t part = parts == 1 ? b.bytes : CHUNK;
-    bool parallel = b.rows * b.bytes >= PARALLEL_BYTES && env->threads > 1;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (parallel)
-    for (int64_t i = 0; i < b.rows * parts; i++) {
-        int64_t row = i / parts, at = i % parts * part;
-        int64_t n = b.bytes - at < part ? b.bytes - at : part;
-        if (n <= 0) continue;
-        if (b.from == NULL)
-            memset(b.to + row * b.to_step + at, 0, (size_t)n);
-        else
-            memcpy(b.to + row * b.to_step + at, b.from + row * b.from_step + at, (size_t)n);
-    }
-}
 
 /* to[i to_step] = from[i from_step] for single elements. */
 static void copy_elements(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n,
@@ -270,6 +294,37 @@ static void copy_elements(char *to, int64_t to_step, const char *from, int64_t f
         uint64_t *y = (uint64_t *)(void *)to;
         for (int64_t i = 0; i < n; i++)
             y[i * to_step] = x[i * from_step];
+    }
+}
+
+/* Blocks of one element. */
+static void copy_single(const wr_run_env *env, block_copy b) {
+    enum { ROWS = 8192 };
+    bool parallel = b.rows * b.bytes >= PARALLEL_BYTES && env->threads > 1;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (parallel)
+    for (int64_t i = 0; i < b.rows; i += ROWS)
+        copy_elements(b.to + i * b.to_step, b.to_step / b.bytes, b.from + i * b.from_step,
+                      b.from_step / b.bytes, b.rows - i < ROWS ? b.rows - i : ROWS,
+                      (size_t)b.bytes);
+}
+
+static void copy_blocks(const wr_run_env *env, block_copy b) {
+    if (b.from != NULL && b.bytes == (int64_t)b.e) {
+        copy_single(env, b);
+        return;
+    }
+    int64_t parts = b.rows >= 8 || b.bytes <= CHUNK ? 1 : (b.bytes + CHUNK - 1) / CHUNK;
+    int64_t part = parts == 1 ? b.bytes : CHUNK;
+    bool parallel = b.rows * b.bytes >= PARALLEL_BYTES && env->threads > 1;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (parallel)
+    for (int64_t i = 0; i < b.rows * parts; i++) {
+        int64_t row = i / parts, at = i % parts * part;
+        int64_t n = b.bytes - at < part ? b.bytes - at : part;
+        if (n <= 0) continue;
+        if (b.from == NULL)
+            memset(b.to + row * b.to_step + at, 0, (size_t)n);
+        else
+            memcpy(b.to + row * b.to_step + at, b.from + row * b.from_step + at, (size_t)n);
     }
 }
 
@@ -306,8 +361,8 @@ static wr_status slice_cpu(const wr_call *c) {
     const char *from = (const char *)c->in[0].data + p.start * line;
     char *to = c->out[0].data;
     if (p.step == 1) {
-        copy_blocks(c->env,
-                    (block_copy){to, from, p.outer, p.count * line, p.count * line, p.size * line});
+        copy_blocks(c->env, (block_copy){to, from, p.outer, p.count * line, p.count * line,
+                                         p.size * line, p.e});
         return WR_OK;
     }
     bool parallel = c->out[0].n * (int64_t)p.e >= PARALLEL_BYTES && c->env->threads > 1;
@@ -334,10 +389,11 @@ static wr_status place_cpu(const wr_call *c) {
     const char *from = c->in[0].data;
     char *to = (char *)c->out[0].data + p.start * line;
     if (p.step == 1) {
-        copy_blocks(c->env, (block_copy){c->out[0].data, NULL, p.outer, p.start * line, whole, 0});
-        copy_blocks(c->env, (block_copy){to, from, p.outer, filled, whole, filled});
+        copy_blocks(c->env,
+                    (block_copy){c->out[0].data, NULL, p.outer, p.start * line, whole, 0, p.e});
+        copy_blocks(c->env, (block_copy){to, from, p.outer, filled, whole, filled, p.e});
         copy_blocks(c->env, (block_copy){to + filled, NULL, p.outer,
-                                         whole - filled - p.start * line, whole, 0});
+                                         whole - filled - p.start * line, whole, 0, p.e});
         return WR_OK;
     }
     bool parallel = c->out[0].n * (int64_t)p.e >= PARALLEL_BYTES && c->env->threads > 1;
@@ -360,9 +416,22 @@ static wr_status concat_cpu(const wr_call *c) {
     char *to = out->data;
     for (int k = 0; k < c->n_in; k++) {
         int64_t bytes = wr_extent(&c->in[k], axis, out->rank) * e;
-        copy_blocks(c->env, (block_copy){to, c->in[k].data, outer, bytes, whole, bytes});
+        copy_blocks(c->env, (block_copy){to, c->in[k].data, outer, bytes, whole, bytes, (size_t)e});
         to += bytes;
     }
+    return WR_OK;
+}
+
+static wr_status split_cpu(const wr_call *c) {
+    const wr_tensor *x = &c->in[0];
+    int axis = (int)c->attr[0].i;
+    int64_t outer = wr_extent(x, 0, axis);
+    size_t e = wr_dtype_bytes(x->dtype);
+    int64_t whole = wr_extent(x, axis, x->rank) * (int64_t)e, bytes = whole / c->n_out;
+    for (int k = 0; k < c->n_out; k++)
+        if (c->out[k].data != NULL)
+            copy_blocks(c->env, (block_copy){c->out[k].data, (const char *)x->data + k * bytes,
+                                             outer, bytes, bytes, whole, e});
     return WR_OK;
 }
 
@@ -399,6 +468,22 @@ static bool concat_grad(wr_grad_ctx *c) {
     return ok;
 }
 
+/* Zeros stand for outputs without a cotangent; one cotangent alone is placed. */
+static bool split_grad(wr_grad_ctx *c) {
+    wr part[WR_MAX_OUTPUTS];
+    int axis = (int)c->attr[0].i, given = 0, last = 0;
+    wr_dim size = wr_dim_of(c->in[0], axis), count = wr_dim_of(c->out[0], axis);
+    for (int k = 0; k < c->n_out; k++) {
+        bool has = !wr_is_poison(c->cot[k]);
+        part[k] = has ? c->cot[k] : wr_zeros_like(c->out[k]);
+        given += has;
+        if (has) last = k;
+    }
+    if (given > 1) return wr_contribute(c, 0, wr_concat_n(axis, c->n_out, part));
+    wr_dim start = wr_dim_mul(c->g, count, wr_n(last));
+    return wr_contribute(c, 0, wr_place(c->cot[last], axis, size, start, 1));
+}
+
 /* ---- samples, rows ---- */
 
 /* Sizes around an axis, start, count and step of the variants; the last two are large. */
@@ -408,10 +493,10 @@ typedef struct part_case {
     int64_t start, count, step;
 } part_case;
 
-static const part_case CASES[] = {{{4, 3, 5}, 0, 1, 2, 1},      {{3, 5, 2}, 1, 0, 3, 2},
-                                  {{3, 2, 7}, 2, 1, 3, 2},      {{2, 3, 6}, 2, 2, 4, 1},
-                                  {{1, 6, 1}, 1, 0, 2, 3},      {{5, 2, 3}, 0, 4, 1, 1},
-                                  {{3, 130, 97}, 1, 7, 120, 1}, {{40, 9, 200}, 2, 1, 100, 2}};
+static const part_case CASES[] = {
+    {{4, 3, 5}, 0, 1, 2, 1}, {{3, 5, 2}, 1, 0, 3, 2},      {{3, 2, 7}, 2, 1, 3, 2},
+    {{2, 3, 6}, 2, 2, 4, 1}, {{1, 6, 1}, 1, 0, 2, 3},      {{5, 2, 3}, 0, 4, 1, 1},
+    {{3, 5, 1}, 1, 1, 2, 1}, {{3, 130, 97}, 1, 7, 120, 1}, {{40, 9, 200}, 2, 1, 100, 2}};
 
 static wr slice_sample(wr_sample *s) {
     if (s->variant >= (int)(sizeof CASES / sizeof *CASES)) return (wr){s->g, 0};
@@ -487,3 +572,33 @@ const wr_op wr_op_concat = {
     .no_inverse = "a bijection; the deriver of inverses is not part of this version",
     .sample = concat_sample,
 };
+
+static wr split_sample(wr_sample *s, int n) {
+    wr part[4];
+    if (s->variant > 3) return (wr){s->g, 0};
+    int axis = s->variant % 3;
+    int64_t dims[3] = {wr_sample_int(s, 1, 3), wr_sample_int(s, 1, 4), wr_sample_int(s, 1, 5)};
+    if (s->variant == 3) dims[1] = 150, dims[2] = 111;
+    dims[axis] = n * wr_sample_int(s, 1, 3);
+    wr_split(s->input(s, WR_FILL_REAL, 0, 3, dims), axis, n, part);
+    return part[0];
+}
+
+#define SPLIT(n)                                                                                   \
+    static wr split_##n##_sample(wr_sample *s) { return split_sample(s, n); }                      \
+    const wr_op wr_op_split_##n = {                                                                \
+        .name = "split_" #n,                                                                       \
+        .doc = #n " equal parts of an axis, one after the other",                                  \
+        .n_in = 1,                                                                                 \
+        .n_out = n,                                                                                \
+        .attrs = {{"axis", WR_ATTR_INT}},                                                          \
+        .shape = split_shape,                                                                      \
+        .cost = copy_cost,                                                                         \
+        .cpu = split_cpu,                                                                          \
+        .grad = split_grad,                                                                        \
+        .no_inverse = "a bijection; the deriver of inverses is not part of this version",          \
+        .sample = split_##n##_sample,                                                              \
+    };
+SPLIT(2)
+SPLIT(3)
+SPLIT(4)

@@ -8,7 +8,8 @@
 
 #include "graph/op.h"
 
-extern const wr_op wr_op_slice, wr_op_place, wr_op_concat;
+extern const wr_op wr_op_slice, wr_op_place, wr_op_concat, wr_op_split_2, wr_op_split_3,
+    wr_op_split_4;
 
 /* Positions from, from + 1, .. to - 1 of an axis. A negative `from`, and a `to` that is zero or
  * negative, count from the end: (1, 0) leaves out the first, (0, -1) the last.
@@ -50,7 +51,8 @@ wr wr_concat_at(wr_loc loc, int axis, int n, const wr *parts);
 #define wr_concat(axis, ...)   wr_concat_at(WR_HERE, axis, WR__PARTS(__VA_ARGS__))
 #define wr_concat_n(axis, ...) wr_concat_at(WR_HERE, axis, __VA_ARGS__)
 
-/* n equal parts, one after the other: x [.., N, ..] -> n times [.., N / n, ..]. False: poison. */
+/* n equal parts, one after the other: x [.., N, ..] -> n times [.., N / n, ..]. False: poison.
+ * Up to four parts are one row with n outputs, whose gradient is one concat. */
 bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts);
 #define wr_split(x, axis, n, parts) wr_split_at(WR_HERE, x, axis, n, parts)
 
@@ -60,10 +62,14 @@ wr wr_stack_at(wr_loc loc, int axis, int n, const wr *parts);
 #define wr_stack(axis, ...)   wr_stack_at(WR_HERE, axis, WR__PARTS(__VA_ARGS__))
 #define wr_stack_n(axis, ...) wr_stack_at(WR_HERE, axis, __VA_ARGS__)
 
-/* The opposite of wr_every for all n remainders: position i of part k goes to i n + k.
- * n times [.., N, ..] -> [.., n N, ..] */
+/* The parts in turn: position i of part k goes to i n + k. n times [.., N, ..] -> [.., n N, ..] */
 wr wr_interleave_at(wr_loc loc, int axis, int n, const wr *parts);
 #define wr_interleave(axis, ...)   wr_interleave_at(WR_HERE, axis, WR__PARTS(__VA_ARGS__))
 #define wr_interleave_n(axis, ...) wr_interleave_at(WR_HERE, axis, __VA_ARGS__)
+
+/* The opposite: part k has positions k, n + k, 2 n + k, ..; what wr_every(x, axis, k, n) gives,
+ * with one gradient for all parts. x [.., N, ..] -> n times [.., N / n, ..]. False: poison. */
+bool wr_deinterleave_at(wr_loc loc, wr x, int axis, int n, wr *parts);
+#define wr_deinterleave(x, axis, n, parts) wr_deinterleave_at(WR_HERE, x, axis, n, parts)
 
 #endif

@@ -157,6 +157,28 @@ static void test_joins(void **state) {
     wr big = count_up(&b, DIMS(1, 2, 6, 2, 1));
     wr half[2] = {wr_every(big, 2, 0, 2), wr_every(big, 2, 1, 2)};
     expect_same(&b, wr_interleave(2, half[0], half[1]), big); /* five axes: no room for one more */
+    wr same[5];
+    assert_true(wr_deinterleave(big, 2, 2, same));
+    expect_same(&b, same[1], half[1]);
+    assert_true(wr_split(count_up(&b, DIMS(2, 5)), 1, 5, same)); /* more parts than a row has */
+    expect(&b, same[4], D(4, 9));
+    end(&b);
+}
+
+/* What is not used of a split counts as zero in its gradient. */
+static void test_split_gradients(void **state) {
+    ground b;
+    wr part[3], grad;
+    (void)state;
+    begin(&b);
+    wr x = count_up(&b, DIMS(2, 3));
+    assert_true(wr_split(x, 1, 3, part));
+    wr loss = wr_sum_all(wr_square(part[2]));
+    assert_true(wr_grad(loss, 1, &x, &grad));
+    expect(&b, grad, D(0, 0, 4, 0, 0, 10));
+    loss = wr_add(loss, wr_sum_all(part[0]));
+    assert_true(wr_grad(loss, 1, &x, &grad));
+    expect(&b, grad, D(1, 0, 4, 1, 0, 10));
     end(&b);
 }
 
@@ -175,6 +197,9 @@ static void test_symbolic_slices(void **state) {
         wr turn[2] = {wr_every(x, 1, 0, 2), wr_every(x, 1, 1, 2)};
         assert_true(wr_dim_same(wr_dim_of(turn[1], 1), wr_dim_div(b.g, t, wr_n(2))));
         expect_same(&b, wr_interleave(1, turn[0], turn[1]), x);
+        assert_true(wr_deinterleave(x, 1, 2, half));
+        expect_same(&b, half[0], turn[0]);
+        expect_same(&b, half[1], turn[1]);
         wr longer = wr_pad(x, 1, 1, 0);
         expect_same(&b, wr_slice(longer, 1, 1, 0), x);
         assert_true(wr_dim_same(wr_dim_of(wr_every(longer, 1, 0, 2), 1),
@@ -202,6 +227,8 @@ static void test_slice_mistakes(void **state) {
     expect_mistake(&b, wr_place(x, 0, wr_n(7), wr_n(1), 2), "4 positions from 1 by 2");
     expect_mistake(&b, wr_pad(x, 0, -1, 0), "both are >= 0");
     assert_false(wr_split(x, 1, 2, part));
+    assert_false(wr_split(x, 2, 2, part));
+    assert_false(wr_deinterleave(x, 1, 2, part));
     expect_mistake(&b, part[1], "does not divide into 2 equal parts");
     expect_mistake(&b, wr_concat(0, x, wr_index(x, 0, 0)), "2 and 1 axes");
     expect_mistake(&b, wr_concat(1, x, wr_slice(x, 0, 0, 2)), "axis 0 of operand 1 differs");
@@ -353,17 +380,12 @@ static void test_order_mistakes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slices),
-        cmocka_unit_test(test_joins),
-        cmocka_unit_test(test_symbolic_slices),
-        cmocka_unit_test(test_slice_mistakes),
-        cmocka_unit_test(test_slice_run_errors),
-        cmocka_unit_test(test_gathers),
-        cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_index_mistakes),
-        cmocka_unit_test(test_index_run_errors),
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_cumsum),
+        cmocka_unit_test(test_slices),          cmocka_unit_test(test_joins),
+        cmocka_unit_test(test_symbolic_slices), cmocka_unit_test(test_split_gradients),
+        cmocka_unit_test(test_slice_mistakes),  cmocka_unit_test(test_slice_run_errors),
+        cmocka_unit_test(test_gathers),         cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_index_mistakes),  cmocka_unit_test(test_index_run_errors),
+        cmocka_unit_test(test_order),           cmocka_unit_test(test_cumsum),
         cmocka_unit_test(test_order_mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
