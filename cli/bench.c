@@ -56,9 +56,14 @@ static wr_status make_batch(bench *b, wr_error *err) {
 }
 
 static wr_batch batch_of(const bench *b) {
-    return (wr_batch){.B = (int32_t)b->o->batch, .S = (int32_t)b->o->src_len,
-                      .T = (int32_t)b->o->tgt_len, .src = b->src, .src_len = b->src_len,
-                      .tgt_in = b->tgt, .tgt_out = b->tgt, .tgt_len = b->tgt_len};
+    return (wr_batch){.B = (int32_t)b->o->batch,
+                      .S = (int32_t)b->o->src_len,
+                      .T = (int32_t)b->o->tgt_len,
+                      .src = b->src,
+                      .src_len = b->src_len,
+                      .tgt_in = b->tgt,
+                      .tgt_out = b->tgt,
+                      .tgt_len = b->tgt_len};
 }
 
 /* ---- timing ---- */
@@ -114,7 +119,8 @@ static void print_profile(const wr_plan *plan, int64_t runs) {
     double total = 0;
     for (int i = 0; i < n; i++)
         total += rows[i].seconds;
-    fprintf(stderr, "%-20s %6s %9s %6s %9s %8s\n", "row", "steps", "ms", "share", "GFLOP/s", "GB/s");
+    fprintf(stderr, "%-20s %6s %9s %6s %9s %8s\n", "row", "steps", "ms", "share", "GFLOP/s",
+            "GB/s");
     while (n > 0) {
         int top = 0;
         for (int i = 1; i < n; i++)
@@ -164,8 +170,8 @@ static wr_status run(const options *o, wr_error *err) {
     wr_status status = wr_recipe_load(o->recipe, o->set.items, o->set.n, &b.recipe, err);
     int longest = (int)(o->src_len > o->tgt_len ? o->src_len : o->tgt_len);
     if (b.recipe.model.max_len < longest) b.recipe.model.max_len = longest;
-    wr_session_options so = {.device = o->device, .threads = (int)o->threads, .seed = 1,
-                             .profile = o->profile};
+    wr_session_options so = {
+        .device = o->device, .threads = (int)o->threads, .seed = 1, .profile = o->profile};
     if (status == WR_OK) status = wr_session_new(&so, &b.session, err);
     if (status == WR_OK) status = bench_training(&b, err);
     wr_session_free(b.session);
@@ -186,10 +192,10 @@ int wr_cmd_bench(int argc, char **argv) {
          .help = "what to time"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
          .help = "sentences in a batch"},
-        {"--src-len", WR_OPT_INT, &o.src_len, .value = "S", .fallback = "24", .min = 1,
-         .max = 4096, .help = "source length in tokens"},
-        {"--tgt-len", WR_OPT_INT, &o.tgt_len, .value = "T", .fallback = "24", .min = 1,
-         .max = 4096, .help = "target length in tokens"},
+        {"--src-len", WR_OPT_INT, &o.src_len, .value = "S", .fallback = "24", .min = 1, .max = 4096,
+         .help = "source length in tokens"},
+        {"--tgt-len", WR_OPT_INT, &o.tgt_len, .value = "T", .fallback = "24", .min = 1, .max = 4096,
+         .help = "target length in tokens"},
         {"--vocab", WR_OPT_INT, &o.vocab, .value = "V", .fallback = "10000", .min = 8,
          .max = 1000000, .help = "vocabulary of both sides"},
         {"--device", WR_OPT_STRING, &o.device, .fallback = "cpu", .help = "where to run"},
@@ -200,8 +206,10 @@ int wr_cmd_bench(int argc, char **argv) {
         {"--profile", WR_OPT_FLAG, &o.profile, .help = "also print the time of each row on stderr"},
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE", .help = "change a key of the recipe"},
     };
-    const wr_cli cli = {.command = "bench", .summary = "time training steps or decoding",
-                        .opts = table, .opt_n = WR_COUNT(table),
+    const wr_cli cli = {.command = "bench",
+                        .summary = "time training steps or decoding",
+                        .opts = table,
+                        .opt_n = WR_COUNT(table),
                         .notes = "example: weir bench recipes/transformer-base.yaml --vocab 32000 "
                                  "--profile"};
     int code = wr_cli_begin(&cli, argc, argv);

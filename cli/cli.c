@@ -132,8 +132,8 @@ int wr_cli_end(wr_status status, const wr_error *err) {
     return 1;
 }
 
-void wr_progress_begin(wr_progress *p, double plain_gap) {
-    *p = (wr_progress){.terminal = isatty(STDERR_FILENO) == 1, .plain_gap = plain_gap};
+void wr_bar_begin(wr_bar *p, double plain_gap) {
+    *p = (wr_bar){.terminal = isatty(STDERR_FILENO) == 1, .plain_gap = plain_gap};
     p->began = wr_now();
     p->last = p->began - plain_gap;
 }
@@ -161,7 +161,7 @@ static void add_bar(wr_str *line, double fraction) {
     wr_str_add(line, "[%s] %3.0f%%  ", bar, 100 * fraction);
 }
 
-void wr_progress_show(wr_progress *p, double fraction, const char *fmt, ...) {
+void wr_bar_show(wr_bar *p, double fraction, const char *fmt, ...) {
     double now = wr_now();
     if (now - p->last < (p->terminal ? 0.1 : p->plain_gap) && fraction < 1) return;
     p->last = now;
@@ -184,8 +184,8 @@ void wr_progress_show(wr_progress *p, double fraction, const char *fmt, ...) {
     wr_str_free(&line);
 }
 
-void wr_progress_line(wr_progress *p, const char *fmt, ...) {
-    wr_progress_end(p);
+void wr_bar_line(wr_bar *p, const char *fmt, ...) {
+    wr_bar_end(p);
     va_list args;
     va_start(args, fmt);
     vfprintf(stderr, fmt, args);
@@ -193,7 +193,7 @@ void wr_progress_line(wr_progress *p, const char *fmt, ...) {
     fputc('\n', stderr);
 }
 
-void wr_progress_end(wr_progress *p) {
+void wr_bar_end(wr_bar *p) {
     if (p->drawn) fputs("\r\033[K", stderr);
     p->drawn = false;
 }

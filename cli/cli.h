@@ -91,26 +91,26 @@ int wr_cli_end(wr_status status, const wr_error *err);
 
 /* Progress of long work on stderr: one line redrawn on a terminal (at most ten times a second),
  * otherwise a plain line now and then. */
-typedef struct wr_progress {
+typedef struct wr_bar {
     bool terminal;
     bool drawn;       /* a line stands on the terminal and must be cleared */
     double began;     /* wr_now() at the beginning */
     double last;      /* when the last line was written */
     double plain_gap; /* seconds between plain lines */
-} wr_progress;
+} wr_bar;
 
 /* `plain_gap`: seconds between lines when stderr is no terminal; 0 for every call a line. */
-void wr_progress_begin(wr_progress *p, double plain_gap);
+void wr_bar_begin(wr_bar *p, double plain_gap);
 
 /* Show `fraction` (0..1; negative when unknown) of the work done and a text; adds a bar on a
  * terminal and the time left where the fraction is known. */
-void wr_progress_show(wr_progress *p, double fraction, const char *fmt, ...) WR_PRINTF(3, 4);
+void wr_bar_show(wr_bar *p, double fraction, const char *fmt, ...) WR_PRINTF(3, 4);
 
 /* Write a line that stays (a report, a validation score) on stderr, in both cases. */
-void wr_progress_line(wr_progress *p, const char *fmt, ...) WR_PRINTF(2, 3);
+void wr_bar_line(wr_bar *p, const char *fmt, ...) WR_PRINTF(2, 3);
 
 /* Clear the redrawn line. */
-void wr_progress_end(wr_progress *p);
+void wr_bar_end(wr_bar *p);
 
 /* The subcommands: argv[0] is the command's name; they return the exit status. Each lives in
  * cli/NAME.c, and `weir` offers exactly those whose file exists (CMakeLists.txt). */

@@ -30,7 +30,7 @@ typedef struct job {
     wr_corpus corpus[WR_SPLITS];
     wr_dataset_info info;
     char lang[SIDES][16];
-    wr_progress progress;
+    wr_bar progress;
     wr_split split; /* the one being encoded */
 } job;
 
@@ -132,10 +132,10 @@ static wr_status train_model(job *j, int first, int last, wr_error *err) {
     lines l = {.most = (size_t)j->o->vocab_lines};
     for (int side = first; side <= last; side++)
         l.text[l.texts++] = &j->text[WR_TRAIN][side];
-    wr_progress_show(&j->progress, -1, "training the %s vocabulary", joint ? "joint" : what[first]);
+    wr_bar_show(&j->progress, -1, "training the %s vocabulary", joint ? "joint" : what[first]);
     wr_status status = wr_subword_train(&s, next_line, &l, &j->model[first], err);
     if (status != WR_OK) return status;
-    wr_progress_line(&j->progress, "%s vocabulary: %d pieces (%s%s%s)",
+    wr_bar_line(&j->progress, "%s vocabulary: %d pieces (%s%s%s)",
                      joint ? "joint" : what[first], wr_subword_vocab(j->model[first]), j->o->kind,
                      s.byte_fallback ? ", byte fallback" : "", s.lowercase ? ", lowercase" : "");
     return WR_OK;
@@ -155,7 +155,7 @@ static wr_status train_models(job *j, wr_error *err) {
 
 static void show_encoding(void *context, double fraction) {
     job *j = context;
-    wr_progress_show(&j->progress, fraction, "encoding %s", wr_split_name(j->split));
+    wr_bar_show(&j->progress, fraction, "encoding %s", wr_split_name(j->split));
 }
 
 static uint64_t count_unknown(const wr_side *side, size_t n) {
@@ -194,7 +194,7 @@ static wr_status encode_split(job *j, wr_split split, wr_error *err) {
     wr_status status =
         wr_filter_encode(&text[SRC], &text[TGT], j->model[SRC], j->model[TGT], &info->filter,
                          show_encoding, j, &j->corpus[split], &info->report, err);
-    wr_progress_end(&j->progress);
+    wr_bar_end(&j->progress);
     wr_text_free(&text[SRC]);
     wr_text_free(&text[TGT]);
     if (status == WR_OK) status = report_split(j, split, err);
@@ -242,9 +242,9 @@ static wr_status prepare(const options *o, wr_error *err) {
     if (j == NULL) return wr_fail_memory(err, "the preparation", sizeof *j);
     double began = wr_now();
     j->o = o;
-    wr_progress_begin(&j->progress, 10);
+    wr_bar_begin(&j->progress, 10);
     wr_status status = run(j, err);
-    wr_progress_end(&j->progress);
+    wr_bar_end(&j->progress);
     if (status == WR_OK) printf("wrote %s in %.1f s\n", o->out, wr_now() - began);
     for (int i = 0; i < WR_SPLITS; i++) {
         wr_text_free(&j->text[i][SRC]);

@@ -5,8 +5,11 @@
 #include "optim/optimizer.h"
 
 wr_transformer wr_transformer_of(const wr_recipe *r, int src_vocab, int tgt_vocab, bool training) {
-    return (wr_transformer){.m = r->model, .src_vocab = src_vocab, .tgt_vocab = tgt_vocab,
-                            .dtype = WR_F32, .training = training};
+    return (wr_transformer){.m = r->model,
+                            .src_vocab = src_vocab,
+                            .tgt_vocab = tgt_vocab,
+                            .dtype = WR_F32,
+                            .training = training};
 }
 
 typedef struct job {
@@ -24,16 +27,14 @@ static wr_status compile_training(const job *j, wr_optimizer_part part, wr_progr
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
     wr_transformer_batch in = wr_transformer_inputs(g, j->recipe->model.max_len);
-    wr_transformer_loss loss =
-        wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
+    wr_transformer_loss loss = wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
     wr_optimizer_options o = wr_optimizer_options_of(j->recipe);
     o.part = part;
     o.accumulate = j->recipe->train.accumulate > 1;
     wr_optimizer opt = {0};
     wr_status status = wr_optimizer_build(loss.loss, &o, &opt, err);
     wr outputs[5] = {loss.loss, loss.nll, loss.tokens, opt.norm, opt.applied};
-    if (status == WR_OK)
-        status = compile(g, part == WR_OPTIMIZER_UPDATE ? 5 : 4, outputs, p, err);
+    if (status == WR_OK) status = compile(g, part == WR_OPTIMIZER_UPDATE ? 5 : 4, outputs, p, err);
     wr_graph_free(g);
     return status;
 }
@@ -42,8 +43,7 @@ static wr_status compile_validation(const job *j, wr_program **p, wr_error *err)
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
     wr_transformer_batch in = wr_transformer_inputs(g, j->recipe->model.max_len);
-    wr_transformer_loss loss =
-        wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
+    wr_transformer_loss loss = wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
     wr_status status = compile(g, 3, (wr[]){loss.loss, loss.nll, loss.tokens}, p, err);
     wr_graph_free(g);
     return status;

@@ -44,8 +44,8 @@ wr_status wr_train_log_open(wr_train_log *log, const char *path, int64_t update,
     if (log->path == NULL) return wr_fail_memory(err, path, strlen(path));
     wr_status status = update >= 0 ? drop_later_lines(path, update, err) : WR_OK;
     if (status != WR_OK) return status;
-    log->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (update < 0 ? O_TRUNC : 0),
-                   0666);
+    log->fd =
+        open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (update < 0 ? O_TRUNC : 0), 0666);
     if (log->fd < 0) return wr_fail(err, WR_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     return WR_OK;
 }

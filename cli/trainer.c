@@ -8,16 +8,17 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- setting up ---- */
 
 static wr_status check_fit(const wr_trainer *t, wr_error *err) {
     const wr_dataset_info *d = wr_dataset_info_of(t->data);
     if (t->recipe.model.embeddings == WR_RECIPE_EMBED_JOINT && !d->joint)
-        return wr_fail(err, WR_ERR_INPUT,
-                       "%s: model.embeddings is joint, but %s has two vocabularies; prepare it with "
-                       "--joint, or set model.embeddings=target", t->o->recipe, t->o->data);
+        return wr_fail(
+            err, WR_ERR_INPUT,
+            "%s: model.embeddings is joint, but %s has two vocabularies; prepare it with "
+            "--joint, or set model.embeddings=target",
+            t->o->recipe, t->o->data);
     if ((size_t)t->recipe.model.max_len < d->max_len + 1)
         return wr_fail(err, WR_ERR_INPUT,
                        "%s: model.max_len is %d, but %s has sentences of up to %zu tokens and an "
@@ -36,34 +37,9 @@ static wr_status open_batches(wr_trainer *t, wr_error *err) {
     return wr_batches_open(wr_dataset_pairs(t->data, WR_TRAIN), &o, &t->batches, err);
 }
 
-static wr_status copy_model(const char *dir, const char *name, const wr_subword *model,
-                            wr_error *err) {
-    wr_str path = {0};
-    size_t n;
-    const void *bytes = wr_subword_bytes(model, &n);
-    wr_str_add(&path, "%s/%s", dir, name);
-    wr_status status = path.oom ? wr_fail_memory(err, name, strlen(dir))
-                                : wr_file_replace(wr_str_text(&path), bytes, n, err);
-    wr_str_free(&path);
-    return status;
-}
-
-/* The recipe and the subword models: with them a run directory stands alone. */
-static wr_status write_run(const wr_trainer *t, wr_error *err) {
-    wr_str path = {0};
-    const wr_subword *src = wr_dataset_src_model(t->data), *tgt = wr_dataset_tgt_model(t->data);
-    wr_status status = wr_make_dirs(t->o->out, err);
-    wr_str_add(&path, "%s/recipe.yaml", t->o->out);
-    if (status == WR_OK) status = wr_recipe_save(&t->recipe, wr_str_text(&path), err);
-    wr_str_free(&path);
-    if (status == WR_OK && wr_dataset_info_of(t->data)->joint)
-        return copy_model(t->o->out, "joint.model", src, err);
-    if (status == WR_OK) status = copy_model(t->o->out, "source.model", src, err);
-    return status == WR_OK ? copy_model(t->o->out, "target.model", tgt, err) : status;
-}
-
 static wr_status open_session(wr_trainer *t, wr_error *err) {
-    wr_session_options o = {.device = t->o->device, .threads = (int)t->o->threads,
+    wr_session_options o = {.device = t->o->device,
+                            .threads = (int)t->o->threads,
                             .seed = (uint64_t)t->recipe.train.seed};
     wr_status status = wr_session_new(&o, &t->session, err);
     const wr_dataset_info *d = wr_dataset_info_of(t->data);
@@ -77,14 +53,14 @@ static wr_status open_all(wr_trainer *t, wr_error *err) {
     if (status == WR_OK) status = wr_dataset_open(t->o->data, &t->data, err);
     if (status == WR_OK) status = check_fit(t, err);
     if (status == WR_OK) status = wr_trainer_open_checkpoints(t, err);
-    if (status == WR_OK && t->update == 0) status = write_run(t, err);
     if (status == WR_OK) status = open_session(t, err);
     if (status == WR_OK) status = open_batches(t, err);
     if (status == WR_OK) status = wr_trainer_restore(t, err);
     wr_str path = {0};
     wr_str_add(&path, "%s/log.jsonl", t->o->out);
     if (status == WR_OK)
-        status = wr_train_log_open(&t->log, wr_str_text(&path), t->update > 0 ? t->update : -1, err);
+        status = wr_train_log_open(&t->log, wr_str_text(&path),
+                                   t->at->update > 0 ? t->at->update : -1, err);
     wr_str_free(&path);
     return status;
 }
@@ -93,14 +69,15 @@ static void close_all(wr_trainer *t) {
     wr_batches_close(t->batches);
     wr_session_free(t->session);
     wr_programs_free(&t->programs);
-    wr_checkpoints_close(&t->checkpoints);
+    wr_str_free(&t->folder);
+    free(t->at);
     wr_dataset_free(t->data);
     if (t->log.path != NULL) wr_train_log_close(&t->log);
 }
 
 /* ---- one update ---- */
 
-static double elapsed(const wr_trainer *t) { return t->seconds + wr_now() - t->began; }
+static double elapsed(const wr_trainer *t) { return t->before + wr_now() - t->began; }
 
 /* The batches of an update: their arrays are copied, since their total of tokens comes first. */
 typedef struct micro {
@@ -111,7 +88,7 @@ typedef struct micro {
 
 static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool last, double scale,
                            int number, wr_error *err) {
-    double lr = wr_schedule_lr(&t->recipe.optim, t->recipe.train.max_updates, t->update);
+    double lr = wr_schedule_lr(&t->recipe.optim, t->recipe.train.max_updates, t->at->update);
     double keep = first ? 0 : 1;
     wr_feed feeds[WR_BATCH_FEEDS + 3];
     int n = WR_BATCH_FEEDS;
@@ -122,7 +99,8 @@ static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool la
         feeds[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
         feeds[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
     }
-    wr_session_set_step(t->session, (uint64_t)(t->update * t->recipe.train.accumulate + number));
+    wr_session_set_step(t->session,
+                        (uint64_t)(t->at->update * t->recipe.train.accumulate + number));
     wr_program *p = last ? t->programs.update : t->programs.accumulate;
     wr_status status = wr_session_run(t->session, p, n, feeds, err);
     if (status != WR_OK) return status;
@@ -132,8 +110,7 @@ static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool la
     return WR_OK;
 }
 
-static wr_status next_batches(wr_trainer *t, double *tokens, wr_batch_place *start,
-                              wr_error *err) {
+static wr_status next_batches(wr_trainer *t, double *tokens, wr_batch_place *start, wr_error *err) {
     *start = wr_batches_position(t->batches);
     *tokens = 0;
     for (int i = 0; i < t->recipe.train.accumulate; i++) {
@@ -158,15 +135,16 @@ static wr_status run_update(wr_trainer *t, wr_error *err) {
         status = run_batch(t, b, i == 0, i == k - 1, 1.0 / tokens, i, err);
     }
     if (status != WR_OK) return status;
-    t->update++;
+    t->at->update++;
     t->sums.updates++;
     t->sums.norm = wr_output_number(t->session, WR_UPDATE_NORM);
     if (wr_output_number(t->session, WR_UPDATE_APPLIED) == 0) {
-        t->skipped++;
+        t->at->skipped++;
         t->sums.skipped++;
-        wr_progress_line(&t->progress, "update %lld: the gradient's norm is %g; the update is "
-                         "skipped (%lld so far)", (long long)t->update, t->sums.norm,
-                         (long long)t->skipped);
+        wr_bar_line(&t->bar,
+                    "update %lld: the gradient's norm is %g; the update is "
+                    "skipped (%lld so far)",
+                    (long long)t->at->update, t->sums.norm, (long long)t->at->skipped);
     }
     return WR_OK;
 }
@@ -178,41 +156,40 @@ static void begin_sums(wr_trainer *t) { t->sums = (wr_train_sums){.began = wr_no
 static wr_status report(wr_trainer *t, wr_error *err) {
     const wr_train_sums *s = &t->sums;
     double seconds = wr_now() - s->began;
-    double lr = wr_schedule_lr(&t->recipe.optim, t->recipe.train.max_updates, t->update - 1);
-    wr_progress_line(&t->progress,
-                     "update %6lld  loss %.4f  nll %.4f  norm %.3f  lr %.2e  %.0f tokens/s  %.1f min",
-                     (long long)t->update, s->loss / s->tokens, s->nll / s->tokens, s->norm, lr,
-                     s->tokens / seconds, elapsed(t) / 60);
-    wr_log_begin(&t->log, "train", t->update);
+    double lr = wr_schedule_lr(&t->recipe.optim, t->recipe.train.max_updates, t->at->update - 1);
+    wr_bar_line(&t->bar,
+                "update %6lld  loss %.4f  nll %.4f  norm %.3f  lr %.2e  %.0f tokens/s  %.1f min",
+                (long long)t->at->update, s->loss / s->tokens, s->nll / s->tokens, s->norm, lr,
+                s->tokens / seconds, elapsed(t) / 60);
+    wr_log_begin(&t->log, "train", t->at->update);
     wr_log_number(&t->log, "epoch", (double)wr_batches_position(t->batches).epoch);
     wr_log_number(&t->log, "loss", s->loss / s->tokens);
     wr_log_number(&t->log, "nll", s->nll / s->tokens);
     wr_log_number(&t->log, "gradient_norm", s->norm);
     wr_log_number(&t->log, "lr", lr);
     wr_log_number(&t->log, "tokens_per_s", s->tokens / seconds);
-    wr_log_number(&t->log, "skipped", (double)t->skipped);
+    wr_log_number(&t->log, "skipped", (double)t->at->skipped);
     wr_log_number(&t->log, "seconds", elapsed(t));
     begin_sums(t);
     return wr_log_end(&t->log, err);
 }
 
-static wr_status validate(wr_trainer *t, bool *better, wr_error *err) {
+static wr_status validate(wr_trainer *t, wr_error *err) {
     wr_validation v;
+    double start = wr_now();
     wr_status status = wr_trainer_validate(t, &v, err);
     if (status != WR_OK) return status;
-    t->last_nll = v.nll;
-    t->last_bleu = v.bleu;
-    *better = wr_trainer_is_best(t);
-    t->stale = *better ? 0 : t->stale + 1;
-    wr_progress_line(&t->progress, "update %6lld  valid nll %.4f  perplexity %.2f%s%s",
-                     (long long)t->update, v.nll, exp(v.nll), *better ? "  best" : "", "");
-    if (v.bleu >= 0) wr_progress_line(&t->progress, "  BLEU %.2f  %s", v.bleu, v.sample);
-    wr_log_begin(&t->log, "valid", t->update);
+    bool by_bleu = t->recipe.train.best_by == WR_RECIPE_BEST_BLEU && v.bleu >= 0;
+    bool better = wr_progress_note(t->at, by_bleu ? v.bleu : v.nll);
+    wr_bar_line(&t->bar, "update %6lld  valid nll %.4f  perplexity %.2f%s",
+                (long long)t->at->update, v.nll, exp(v.nll), better ? "  best" : "");
+    if (v.bleu >= 0) wr_bar_line(&t->bar, "  BLEU %.2f  %s", v.bleu, v.sample);
+    wr_log_begin(&t->log, "valid", t->at->update);
     wr_log_number(&t->log, "nll", v.nll);
     if (v.bleu >= 0) wr_log_number(&t->log, "bleu", v.bleu);
     if (v.bleu >= 0) wr_log_text(&t->log, "sample", v.sample);
     wr_log_number(&t->log, "seconds", elapsed(t));
-    t->sums.began = wr_now() - (t->sums.updates > 0 ? wr_now() - t->sums.began : 0);
+    t->sums.began += wr_now() - start; /* validation is no part of the training rate */
     return wr_log_end(&t->log, err);
 }
 
@@ -225,23 +202,24 @@ static bool out_of_time(const wr_trainer *t) {
 }
 
 static bool out_of_patience(const wr_trainer *t) {
-    return t->recipe.train.patience > 0 && t->stale >= t->recipe.train.patience;
+    return t->recipe.train.patience > 0 && t->at->since_best >= t->recipe.train.patience;
 }
 
 static wr_status after_update(wr_trainer *t, bool last, wr_error *err) {
     const wr_recipe_train *r = &t->recipe.train;
     wr_status status = WR_OK;
-    bool better = false, validated = is_due(t->update, r->valid_every) || last;
-    if (is_due(t->update, r->report_every) || (last && t->sums.updates > 0)) status = report(t, err);
-    if (status == WR_OK && validated) status = validate(t, &better, err);
-    if (status == WR_OK && (is_due(t->update, r->checkpoint_every) || validated || last))
-        status = wr_trainer_save(t, validated, err);
+    bool validated = is_due(t->at->update, r->valid_every) || last;
+    if (is_due(t->at->update, r->report_every) || (last && t->sums.updates > 0))
+        status = report(t, err);
+    if (status == WR_OK && validated) status = validate(t, err);
+    if (status == WR_OK && (is_due(t->at->update, r->checkpoint_every) || validated))
+        status = wr_trainer_save(t, err);
     return status;
 }
 
 static double fraction_done(const wr_trainer *t) {
     const wr_recipe_train *r = &t->recipe.train;
-    double by_updates = (double)t->update / r->max_updates;
+    double by_updates = (double)t->at->update / r->max_updates;
     double by_time = r->max_minutes > 0 ? elapsed(t) / (60 * r->max_minutes) : 0;
     return by_updates > by_time ? by_updates : by_time;
 }
@@ -250,25 +228,26 @@ static wr_status loop(wr_trainer *t, wr_error *err) {
     wr_status status = WR_OK;
     t->began = wr_now();
     begin_sums(t);
-    bool last = t->update >= t->recipe.train.max_updates || out_of_time(t) || out_of_patience(t);
+    bool last =
+        t->at->update >= t->recipe.train.max_updates || out_of_time(t) || out_of_patience(t);
     while (status == WR_OK && !last) {
         status = run_update(t, err);
         if (status != WR_OK) break;
-        last = t->update >= t->recipe.train.max_updates || out_of_time(t);
+        last = t->at->update >= t->recipe.train.max_updates || out_of_time(t);
         status = after_update(t, last, err);
         last = last || out_of_patience(t);
-        wr_progress_show(&t->progress, fraction_done(t), "update %lld", (long long)t->update);
+        wr_bar_show(&t->bar, fraction_done(t), "update %lld", (long long)t->at->update);
     }
     return status;
 }
 
 wr_status wr_train(const wr_train_options *o, wr_error *err) {
-    wr_trainer t = {.o = o, .last_bleu = -1};
-    wr_progress_begin(&t.progress, 60);
+    wr_trainer t = {.o = o};
+    wr_bar_begin(&t.bar, 60);
     wr_status status = open_all(&t, err);
     if (status == WR_OK) status = loop(&t, err);
     if (status == WR_OK) status = wr_trainer_finish(&t, err);
-    wr_progress_end(&t.progress);
+    wr_bar_end(&t.bar);
     close_all(&t);
     return status;
 }

@@ -31,15 +31,13 @@ typedef struct wr_trainer {
     wr_session *session;
     wr_batches *batches;
     wr_train_log log;
-    wr_progress progress;
-    wr_checkpoints checkpoints;
+    wr_bar bar;
+    wr_str folder;   /* RUN/checkpoints */
+    wr_progress *at; /* updates made, place in the data, best scores (large: on the heap) */
+    bool resuming;
     wr_train_sums sums;
-    int64_t update;      /* made so far */
-    int64_t skipped;     /* of these, updates whose gradient was not finite */
-    int64_t stale;       /* validations since the best one */
-    double seconds;      /* of training before this process */
-    double began;        /* when this process began to train */
-    double last_bleu;    /* of the last validation; -1: none */
+    double began;  /* when this process began to train */
+    double before; /* seconds of training before this process */
 } wr_trainer;
 
 /* Train to the recipe's limits. */
@@ -53,5 +51,14 @@ typedef struct wr_validation {
     char sample[512]; /* "source | translation | reference" of one sentence */
 } wr_validation;
 wr_status wr_trainer_validate(wr_trainer *t, wr_validation *v, wr_error *err);
+
+/* trainer_save.c: what a run directory keeps. Open: a directory that holds a run is refused unless
+ * it is to be resumed; one that does not gets the recipe and the subword models. Restore:
+ * parameters, optimizer, place in the data. Save: a checkpoint of now. Finish: the average of the
+ * best. */
+wr_status wr_trainer_open_checkpoints(wr_trainer *t, wr_error *err);
+wr_status wr_trainer_restore(wr_trainer *t, wr_error *err);
+wr_status wr_trainer_save(wr_trainer *t, wr_error *err);
+wr_status wr_trainer_finish(wr_trainer *t, wr_error *err);
 
 #endif

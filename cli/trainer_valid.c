@@ -68,9 +68,8 @@ static wr_status decode_texts(const wr_trainer *t, const wr_pairs *pairs,
 
 static wr_status search(wr_trainer *t, const wr_pairs *pairs, size_t n, wr_translations *out,
                         wr_error *err) {
-    wr_transformer model =
-        wr_transformer_of(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
-                          wr_dataset_info_of(t->data)->tgt_vocab, false);
+    wr_transformer model = wr_transformer_of(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
+                                             wr_dataset_info_of(t->data)->tgt_vocab, false);
     wr_search_options o = wr_search_defaults(&t->recipe.decode);
     o.beam = t->recipe.train.valid_decode == WR_RECIPE_VALID_BEAM ? t->recipe.train.valid_beam : 1;
     wr_sentence *src = malloc(sizeof *src * (n + 1));
@@ -97,7 +96,7 @@ static wr_status score(wr_trainer *t, const wr_pairs *pairs, wr_validation *v, w
         wr_bleu_result bleu = {0};
         status = wr_bleu_strings(x.hyp, (const char *const *const[]){x.ref}, 1, n, &o, &bleu, err);
         v->bleu = bleu.score;
-        size_t which = (size_t)t->update % n;
+        size_t which = (size_t)t->at->update % n;
         snprintf(v->sample, sizeof v->sample, "%.160s | %.160s | %.160s",
                  wr_side_text(&pairs->src, which), x.hyp[which], x.ref[which]);
     }
