@@ -95,13 +95,28 @@ static bool able(const wr_gemm_spec *s, wr_gemm_backend backend) {
 /* Below this many multiply-adds a thread, starting another thread costs more than it saves. */
 enum { THREAD_WORK = 250000 };
 
-/* Elements of an operand that stay in the second-level cache, and the most rows of A that are too
- * few to pay for packing B: see docs/matmul.md. */
-enum { IN_CACHE = 1 << 18, FEW_ROWS = 64 };
+/* The limits of the choice, measured: docs/matmul.md. */
+enum {
+    IN_SECOND_CACHE = 1 << 18, /* elements of an operand read in place again and again */
+    IN_LAST_CACHE = 1 << 20,   /* elements of B that need not be streamed from memory */
+    FEW_ROWS = 64,             /* rows of A too few to pay for packing B */
+    STREAMED_ROWS = 4          /* rows of A too few for a register tile */
+};
+
+/* The own kernels are compiled for one processor; the libraries choose theirs at run time. */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+enum { FAST_KERNELS = 1 };
+#else
+enum { FAST_KERNELS = 0 };
+#endif
 
 static wr_gemm_backend choose(const wr_gemm_spec *s) {
-    if (s->dtype == WR_GEMM_F32 && s->m <= WR__GEMM_ROWS) return WR_GEMM_ROWS;
-    bool small = s->k * s->n <= IN_CACHE && s->m * s->k <= IN_CACHE;
+    if (!FAST_KERNELS && s->batch == 1 && able(s, WR_GEMM_DNNL)) return WR_GEMM_DNNL;
+    if (!FAST_KERNELS && s->batch == 1 && able(s, WR_GEMM_CBLAS)) return WR_GEMM_CBLAS;
+    int64_t a_size = s->m * s->k, b_size = s->k * s->n;
+    bool streamed = s->m <= STREAMED_ROWS || s->trans_b || b_size > IN_LAST_CACHE;
+    if (s->dtype == WR_GEMM_F32 && s->m <= WR__GEMM_ROWS && streamed) return WR_GEMM_ROWS;
+    bool small = a_size <= IN_SECOND_CACHE && b_size <= IN_SECOND_CACHE;
     return small || s->m <= FEW_ROWS ? WR_GEMM_DIRECT : WR_GEMM_PACKED;
 }
 

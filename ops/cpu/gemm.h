@@ -7,10 +7,11 @@
  * run often; making one costs about a microsecond (nothing is compiled or packed), so a new length
  * bucket with hundreds of products is planned in well under a millisecond.
  *
- * A result does not depend on timing. The backends written here ("packed", "rows", "direct") sum
- * each element of C in one fixed order, so that it does not depend on the thread count either; the
- * automatic choice uses only them where the processor has vector FMA. docs/matmul.md explains the
- * choice and gives the measurements behind it. */
+ * A result does not depend on timing. The own backends ("packed", "rows", "direct") sum each
+ * element of C in an order given by the sizes alone, so that it does not depend on the thread count
+ * either; the automatic choice takes only them when the program is compiled for a processor with
+ * vector FMA (otherwise a library, which chooses its kernels at run time, for single products).
+ * docs/matmul.md explains the choice and gives the measurements behind it. */
 #ifndef WEIR_OPS_CPU_GEMM_H
 #define WEIR_OPS_CPU_GEMM_H
 
