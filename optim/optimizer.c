@@ -21,12 +21,8 @@ wr_optimizer_options wr_optimizer_options_of(const wr_recipe *recipe) {
 
 /* The report of the graph's mistakes as one error. Poison without a mistake is lack of memory. */
 static wr_status graph_failed(const wr_graph *g, wr_error *err) {
-    if (wr_graph_diagnostics(g) == 0) return wr_fail_memory(err, "the graph of an optimizer", 0);
-    wr_str s = {0};
-    wr_graph_report(g, &s);
-    wr_fail(err, WR_ERR_INPUT, "%s", wr_str_text(&s));
-    wr_str_free(&s);
-    return WR_ERR_INPUT;
+    wr_status status = wr_graph_status(g, err);
+    return status != WR_OK ? status : wr_fail_memory(err, "the graph of an optimizer", 0);
 }
 
 /* Mark what a gradient flows back to from `root`; none flows through whole numbers. */
