@@ -27,7 +27,7 @@ static wr layer(wr x, const char *name, int from, int to) {
 /* Two spirals of one turn and a half, the second opposite to the first. */
 static void make_data(float x[POINTS][2], float y[POINTS]) {
     for (int i = 0; i < POINTS; i++) {
-        float r = 0.1f + 0.9f * (float)(i / 2) / (POINTS / 2), angle = 9.42f * r;
+        float r = 0.1f + 0.9f * (float)i / POINTS, angle = 9.42f * r;
         y[i] = (float)(i % 2);
         x[i][0] = (i % 2 ? -r : r) * cosf(angle);
         x[i][1] = (i % 2 ? -r : r) * sinf(angle);

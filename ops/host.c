@@ -16,19 +16,20 @@ wr wr_host_at(wr_loc loc, const wr_host_fn *fn, int n_in, const wr *in) {
     if (fn->n_out < 1 || fn->n_out > WR_MAX_OUTPUTS)
         return wr_mistake(in[0].g, loc, "host function \"%s\": %d outputs; 1 to %d are possible",
                           fn->name, fn->n_out, WR_MAX_OUTPUTS);
-    wr_attr attr[1] = {{.blob = wr_blob_intern(in[0].g, &fn, sizeof fn)}};
+    uintptr_t address = (uintptr_t)fn;
+    wr_attr attr[1] = {{.blob = wr_blob_intern(in[0].g, &address, sizeof address)}};
     if (attr[FUNCTION].blob == 0) return (wr){in[0].g, 0};
     return wr_emit(loc, rows[fn->n_out - 1], n_in, in, attr);
 }
 
-static const wr_host_fn *address(const void *blob) {
-    const wr_host_fn *fn;
-    memcpy(&fn, blob, sizeof fn);
-    return fn;
+static const wr_host_fn *pointed(const void *blob) {
+    uintptr_t address;
+    memcpy(&address, blob, sizeof address);
+    return (const wr_host_fn *)address;
 }
 
 static const wr_host_fn *function_of(const wr_graph *g, const wr_attr *attr) {
-    return address(wr_blob_at(g, attr[FUNCTION].blob, NULL));
+    return pointed(wr_blob_at(g, attr[FUNCTION].blob, NULL));
 }
 
 static bool host_shape(wr_shape_ctx *c) {
@@ -48,7 +49,7 @@ static bool host_shape(wr_shape_ctx *c) {
 static wr_cost host_cost(const wr_call *c) { return (wr_cost){.bytes = wr_bytes_moved(c)}; }
 
 static wr_status host_cpu(const wr_call *c) {
-    const wr_host_fn *fn = address(c->blob[FUNCTION]);
+    const wr_host_fn *fn = pointed(c->blob[FUNCTION]);
     wr_status status =
         fn->run(fn->context, c->n_in, c->in, c->n_out, c->out, c->env->threads, c->env->err);
     if (status == WR_OK) return WR_OK;

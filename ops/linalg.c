@@ -150,20 +150,20 @@ typedef struct matrices {
     int64_t *swap, *bad;      /* [count, n], [count]: the column without a pivot, or -1 */
 } matrices;
 
-static size_t layout_of(const wr_call *c, matrices *m) {
-    const wr_tensor *a = &c->in[0];
-    *m = (matrices){.n = last_dim(a), .count = wr_extent(a, 0, a->rank - 2)};
-    size_t n = (size_t)m->n, count = (size_t)m->count;
+static size_t doubles_of(const wr_call *c, size_t n, size_t count) {
     size_t threads = c->env->threads > 0 ? (size_t)c->env->threads : 1;
-    size_t doubles = count * n * n + count * n + threads * n * TILE;
-    if (c->workspace != NULL) {
-        m->a = c->workspace;
-        m->small = m->a + count * n * n;
-        m->tile = m->small + count * n;
-        m->swap = (int64_t *)(void *)((double *)c->workspace + doubles);
-        m->bad = m->swap + count * n;
-    }
-    return doubles * sizeof(double) + (count * n + count) * sizeof(int64_t);
+    return count * n * n + count * n + threads * n * TILE;
+}
+
+static matrices matrices_of(const wr_call *c) {
+    const wr_tensor *a = &c->in[0];
+    int64_t n = last_dim(a), count = wr_extent(a, 0, a->rank - 2);
+    matrices m = {.n = n, .count = count, .a = c->workspace};
+    m.small = m.a + count * n * n;
+    m.tile = m.small + count * n;
+    m.swap = (int64_t *)(void *)(m.a + doubles_of(c, (size_t)n, (size_t)count));
+    m.bad = m.swap + count * n;
+    return m;
 }
 
 static double read_one(const wr_tensor *x, int64_t i) {
@@ -261,32 +261,28 @@ static void each_tile(const wr_call *c, const matrices *m, const wr_tensor *righ
 }
 
 static wr_status triangular_solve_cpu(const wr_call *c) {
-    matrices m;
-    layout_of(c, &m);
+    matrices m = matrices_of(c);
     wr_status status = load_triangles(c, &m, c->attr[TRANSPOSED].i, c->attr[UNIT].i);
     if (status == WR_OK) each_tile(c, &m, &c->in[1], solve_triangular);
     return status;
 }
 
 static wr_status lu_solve_cpu(const wr_call *c) {
-    matrices m;
-    layout_of(c, &m);
+    matrices m = matrices_of(c);
     wr_status status = factor_all(c, &m, c->attr[LU_TRANSPOSED].i, "lu_solve");
     if (status == WR_OK) each_tile(c, &m, &c->in[1], solve_factored);
     return status;
 }
 
 static wr_status matrix_inverse_cpu(const wr_call *c) {
-    matrices m;
-    layout_of(c, &m);
+    matrices m = matrices_of(c);
     wr_status status = factor_all(c, &m, false, "matrix_inverse");
     if (status == WR_OK) each_tile(c, &m, NULL, solve_factored);
     return status;
 }
 
 static wr_status log_abs_det_cpu(const wr_call *c) {
-    matrices m;
-    layout_of(c, &m);
+    matrices m = matrices_of(c);
     wr_status status = factor_all(c, &m, false, "log_abs_det");
     for (int64_t b = 0; status == WR_OK && b < m.count; b++) {
         double sum = 0;
@@ -298,10 +294,12 @@ static wr_status log_abs_det_cpu(const wr_call *c) {
 }
 
 static wr_cost cost_with(const wr_call *c, double flops) {
-    matrices m;
-    wr_call dry = *c;
-    dry.workspace = NULL;
-    return (wr_cost){.flops = flops, .bytes = wr_bytes_moved(c), .workspace = layout_of(&dry, &m)};
+    const wr_tensor *a = &c->in[0];
+    size_t n = (size_t)last_dim(a), count = (size_t)wr_extent(a, 0, a->rank - 2);
+    return (wr_cost){.flops = flops,
+                     .bytes = wr_bytes_moved(c),
+                     .workspace = doubles_of(c, n, count) * sizeof(double) +
+                                  (count * n + count) * sizeof(int64_t)};
 }
 
 static double factor_flops(const wr_call *c) {
