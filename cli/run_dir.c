@@ -1,0 +1,139 @@
+/* run_dir.c: see run_dir.h. */
+#include "cli/run_dir.h"
+
+#include "cli/programs.h"
+#include "optim/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- files of a run ---- */
+
+/* "DIR/name", to be freed. */
+static char *path_in(const char *dir, const char *name, wr_error *err) {
+    wr_str s = {0};
+    wr_str_add(&s, "%s/%s", dir, name);
+    char *path = s.oom ? NULL : wr_strdup(wr_str_text(&s));
+    if (path == NULL) wr_fail_memory(err, "a path", strlen(dir) + strlen(name) + 2);
+    wr_str_free(&s);
+    return path;
+}
+
+static wr_status load_recipe(const wr_run_options *o, wr_recipe *recipe, wr_error *err) {
+    char *path = path_in(o->dir, "recipe.yaml", err);
+    if (path == NULL) return WR_ERR_MEMORY;
+    size_t n = o->set == NULL ? 0 : o->set->n;
+    wr_status status = wr_recipe_load(path, n == 0 ? NULL : o->set->items, n, recipe, err);
+    free(path);
+    return status;
+}
+
+static wr_status load_subword(const char *dir, const char *name, wr_subword **out, wr_error *err) {
+    char *path = path_in(dir, name, err);
+    if (path == NULL) return WR_ERR_MEMORY;
+    wr_status status = wr_subword_load(path, out, err);
+    free(path);
+    return status;
+}
+
+static bool has_file(const char *dir, const char *name) {
+    wr_error ignored = {0};
+    char *path = path_in(dir, name, &ignored);
+    bool has = path != NULL && access(path, F_OK) == 0;
+    free(path);
+    return has;
+}
+
+static wr_status load_subwords(const char *dir, wr_run *run, wr_error *err) {
+    if (has_file(dir, "joint.model")) {
+        wr_status status = load_subword(dir, "joint.model", &run->src, err);
+        run->tgt = run->src;
+        return status;
+    }
+    wr_status status = load_subword(dir, "source.model", &run->src, err);
+    if (status == WR_OK) status = load_subword(dir, "target.model", &run->tgt, err);
+    return status;
+}
+
+/* ---- parameters ---- */
+
+static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error *err) {
+    bool number = strspn(o->checkpoint, "0123456789") == strlen(o->checkpoint);
+    wr_str which = {0}, file = {0};
+    wr_str_add(&which, "%s%s", number ? "step-" : "", o->checkpoint);
+    char *folder = path_in(o->dir, "checkpoints", err);
+    wr_program *program = NULL;
+    wr_status status =
+        folder == NULL || which.oom ? wr_fail_memory(err, "a path", which.len) : WR_OK;
+    if (status == WR_OK) status = wr_checkpoint_locate(folder, wr_str_text(&which), &file, err);
+    if (status == WR_OK) status = wr_decoder_program(run->decoder, &program, err);
+    if (status == WR_OK)
+        status = wr_checkpoint_load(wr_str_text(&file), run->session, 1, &program, false, err);
+    free(folder);
+    wr_str_free(&which);
+    wr_str_free(&file);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static wr_status open_model(const wr_run_options *o, wr_run *run, wr_error *err) {
+    wr_session_options so = {
+        .device = o->device, .threads = (int)o->threads, .seed = (uint64_t)run->recipe.train.seed};
+    wr_transformer t = wr_transformer_of(&run->recipe, wr_subword_vocab(run->src),
+                                         wr_subword_vocab(run->tgt), false);
+    wr_status status = wr_session_new(&so, &run->session, err);
+    if (status == WR_OK) status = wr_decoder_new(&t, run->session, &run->decoder, err);
+    return status == WR_OK ? load_parameters(o, run, err) : status;
+}
+
+wr_status wr_run_open(const wr_run_options *o, wr_run *run, wr_error *err) {
+    *run = (wr_run){0};
+    wr_status status = load_recipe(o, &run->recipe, err);
+    if (status == WR_OK) status = load_subwords(o->dir, run, err);
+    if (status == WR_OK) status = open_model(o, run, err);
+    return status;
+}
+
+void wr_run_close(wr_run *run) {
+    wr_decoder_free(run->decoder);
+    wr_session_free(run->session);
+    if (run->tgt != run->src) wr_subword_free(run->tgt);
+    wr_subword_free(run->src);
+    *run = (wr_run){0};
+}
+
+wr_status wr_run_search_options(const wr_run *run, const wr_run_search *s, wr_search_options *o,
+                                wr_error *err) {
+    wr_recipe_decode decode = run->recipe.decode;
+    bool greedy = s->method != NULL && strcmp(s->method, "greedy") == 0;
+    if (greedy && s->beam_given && s->beam > 1)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--decode greedy keeps one hypothesis; leave out --beam %lld or use "
+                       "--decode beam",
+                       (long long)s->beam);
+    if (s->method != NULL || s->beam_given)
+        decode.method = greedy ? WR_RECIPE_GREEDY : WR_RECIPE_BEAM;
+    if (s->beam_given) decode.beam = (int)s->beam;
+    if (s->alpha_given) decode.alpha = s->alpha;
+    if (s->max_sentences > 0) decode.max_sentences = (int)s->max_sentences;
+    *o = wr_search_defaults(&decode);
+    if (s->nbest > o->beam)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--nbest %lld needs a beam of at least as many hypotheses, but it is %d; "
+                       "use --beam %lld",
+                       (long long)s->nbest, o->beam, (long long)s->nbest);
+    if (s->nbest > 0) o->nbest = (int)s->nbest;
+    return WR_OK;
+}
+
+wr_status wr_run_text(const wr_run *run, const wr_hypothesis *h, wr_str *out, wr_error *err) {
+    size_t from = out->len;
+    wr_status status = wr_subword_decode(run->tgt, h->id, h->n, out, err);
+    if (status == WR_OK && out->oom) status = wr_fail_memory(err, "a translation", out->len);
+    for (size_t i = from; status == WR_OK && i < out->len; i++)
+        if (out->text[i] == '\n' || out->text[i] == '\r' || out->text[i] == '\0')
+            out->text[i] = ' ';
+    return status;
+}
