@@ -30,7 +30,7 @@ wr wr_attention_with_at(wr_loc loc, wr q, wr k, wr v, const wr *lengths,
 #define wr_attention_with(q, k, v, lengths, o) wr_attention_with_at(WR_HERE, q, k, v, lengths, o)
 #define wr_attention(q, k, v, lengths, n_heads, is_causal, p)                                      \
     wr_attention_with_at(                                                                          \
-        WR_HERE, q, k, v, (wr[]){lengths},                                                          \
+        WR_HERE, q, k, v, (wr[]){lengths},                                                         \
         &(wr_attention_options){.heads = (n_heads), .causal = (is_causal), .dropout = (p)})
 
 #endif
