@@ -457,7 +457,7 @@ static wr_status gather_gradients(const wr_call *c, adam_call *a, void **copies)
     char *to = *copies = malloc(bytes);
     if (to == NULL) return wr_fail_memory(c->env->err, "copies of gradients", bytes);
     for (int k = 0; k < a->n; k++) {
-        if (a->g[k] != NULL || g[k].n == 0) continue;
+        if (a->g[k] != NULL || g[k].data == NULL) continue;
         size_t n = (size_t)g[k].n * wr_dtype_bytes(g[k].dtype);
         a->g[k] = memcpy(to, g[k].data, n);
         to += n;

@@ -184,7 +184,7 @@ bool wr_checkpoint_exists(const char *folder) {
 }
 
 wr_status wr_checkpoint_locate(const char *folder, const char *which, wr_str *path, wr_error *err) {
-    int64_t update;
+    int64_t update = 0;
     bool pointer = strcmp(which, "last") == 0 || strcmp(which, "best") == 0;
     if (!pointer && strcmp(which, "average") != 0 && !read_step_name(which, "", &update))
         return wr_fail(err, WR_ERR_INPUT,

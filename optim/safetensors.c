@@ -202,48 +202,49 @@ static wr_status read_items(const reader *r, const cJSON *header) {
 /* ---- reading: all tensors together ---- */
 
 static int by_name(const void *a, const void *b) {
-    const wr_safetensor *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
+    const wr_safetensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
 }
 
 static int by_place(const void *a, const void *b) {
-    const wr_safetensor *const *x = a, *const *y = b;
-    if ((*x)->offset != (*y)->offset) return (*x)->offset < (*y)->offset ? -1 : 1;
-    return (*x)->bytes < (*y)->bytes ? -1 : (*x)->bytes > (*y)->bytes;
+    const wr_safetensor *x = a, *y = b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-static const wr_safetensor **sorted(int n, const wr_safetensor *tensor,
-                                    int (*order)(const void *, const void *)) {
-    const wr_safetensor **list = malloc(sizeof *list * ((size_t)n + 1));
+/* A copy in another order, NULL when memory is out. */
+static wr_safetensor *sorted(int n, const wr_safetensor *tensor,
+                             int (*order)(const void *, const void *)) {
+    wr_safetensor *list = malloc(sizeof *list * ((size_t)n + 1));
     if (list == NULL) return NULL;
-    for (int k = 0; k < n; k++)
-        list[k] = &tensor[k];
+    if (n > 0) memcpy(list, tensor, sizeof *list * (size_t)n);
     qsort(list, (size_t)n, sizeof *list, order);
     return list;
 }
 
 /* The name that two tensors have, NULL: none. False when memory is out. */
 static bool doubled_name(int n, const wr_safetensor *tensor, const char **name) {
-    const wr_safetensor **list = sorted(n, tensor, by_name);
+    wr_safetensor *list = sorted(n, tensor, by_name);
     *name = NULL;
-    for (int k = 1; list != NULL && k < n; k++)
-        if (strcmp(list[k - 1]->name, list[k]->name) == 0) *name = list[k]->name;
+    if (list == NULL) return false;
+    for (int k = 1; k < n; k++)
+        if (strcmp(list[k - 1].name, list[k].name) == 0) *name = list[k].name;
     free(list);
-    return list != NULL;
+    return true;
 }
 
 /* The tensors' bytes follow each other from the header to the end of the file. */
 static wr_status check_places(const reader *r) {
-    const wr_safetensor **list = sorted(r->f->n, r->f->tensor, by_place);
+    wr_safetensor *list = sorted(r->f->n, r->f->tensor, by_place);
     if (list == NULL) return wr_fail_memory(r->err, r->f->path, 0);
     uint64_t at = r->data_at;
     wr_status status = WR_OK;
     for (int k = 0; status == WR_OK && k < r->f->n; k++) {
-        if (list[k]->offset < at)
-            status = broken_tensor(r, list[k]->name, "it overlaps another tensor");
-        else if (list[k]->offset > at)
-            status = broken_tensor(r, list[k]->name, "there is a gap before its bytes");
-        at += list[k]->bytes;
+        if (list[k].offset < at)
+            status = broken_tensor(r, list[k].name, "it overlaps another tensor");
+        else if (list[k].offset > at)
+            status = broken_tensor(r, list[k].name, "there is a gap before its bytes");
+        at += list[k].bytes;
     }
     free(list);
     if (status == WR_OK && at != r->data_at + r->data_bytes)
@@ -437,7 +438,7 @@ wr_status wr_safetensors_write(const char *path, int n, const wr_safetensor *ten
                                void *user, wr_error *err) {
     wr_status status = check_names(path, n, tensor, err);
     if (status != WR_OK) return status;
-    int *order = malloc(sizeof *order * ((size_t)n + 1));
+    int *order = calloc((size_t)n + 1, sizeof *order);
     if (order == NULL) return wr_fail_memory(err, path, sizeof *order * (size_t)n);
     file_order(n, tensor, order);
     char *text = print_header(n, tensor, order, n_meta, meta);

@@ -724,7 +724,7 @@ static void average_is_the_mean(void **state) {
 
 /* ---- killed, full, out of memory ---- */
 
-enum { KILLS = 25, REFERENCE = 400 };
+enum { KILLS = 25, REFERENCE = 2000 };
 
 /* Resume if there is something, then train and save after every update until killed. */
 static void train_until_killed(const char *folder) {

@@ -432,7 +432,7 @@ static char *snapshot(wr_session *s, size_t *bytes) {
         const wr_tensor *t = &wr_session_stored_at(s, k)->tensor;
         *bytes += (size_t)t->n * wr_dtype_bytes(t->dtype);
     }
-    char *copy = malloc(*bytes), *to = copy;
+    char *copy = malloc(*bytes + 1), *to = copy;
     for (int k = 0; k < wr_session_stored(s); k++) {
         const wr_tensor *t = &wr_session_stored_at(s, k)->tensor;
         must(wr_session_read(s, k, to, err));
