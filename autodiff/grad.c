@@ -75,7 +75,10 @@ bool wr_expand_node(wr x, wr *outs) {
     int n_in = n->n_in;
     wr_attr attr[WR_MAX_ATTRS];
     wr *in = malloc(sizeof *in * (size_t)(n_in + 1));
-    if (in == NULL) return false;
+    if (in == NULL) {
+        wr_no_memory(x.g);
+        return false;
+    }
     copy_attrs(x.g, x.id, attr);
     for (int k = 0; k < n_in; k++)
         in[k] = (wr){x.g, wr_node_inputs(x.g, x.id)[k]};
@@ -88,7 +91,10 @@ bool wr_expand_node(wr x, wr *outs) {
  * another, or are one node, stay apart. */
 static bool grad_by_expansion(wr_grad_ctx *c, const wr_op *op) {
     wr *leaf = malloc(sizeof *leaf * 2 * (size_t)(c->n_in + 1)), *grad = leaf + c->n_in + 1;
-    if (leaf == NULL) return false;
+    if (leaf == NULL) {
+        wr_no_memory(c->g);
+        return false;
+    }
     for (int k = 0; k < c->n_in; k++)
         leaf[k] = wr_leaf(c->in[k]);
     wr outs[WR_MAX_OUTPUTS];
@@ -167,6 +173,7 @@ static void pull_back(sweep *s, uint32_t id) {
         wr_derive_end(s->g, before);
         s->ok = s->ok && ok;
     } else {
+        wr_no_memory(s->g);
         s->ok = false;
     }
     free(v.in);
@@ -218,6 +225,7 @@ bool wr_vjp_at(wr_loc loc, int n_out, const wr *outs, const wr *cots, int n, con
     s.cot = calloc(s.n, sizeof *s.cot);
     s.needed = calloc(s.n, sizeof *s.needed);
     s.ok = s.cot != NULL && s.needed != NULL;
+    if (!s.ok) wr_no_memory(g);
     if (s.ok) mark_needed(&s, n, wrt);
     for (int i = 0; s.ok && i < n_out; i++)
         add_cotangent(&s, outs[i].id, cots[i]);

@@ -23,3 +23,18 @@ elseif(WEIR_VIZ STREQUAL "AUTO")
 elseif(NOT WEIR_VIZ STREQUAL "OFF")
   message(FATAL_ERROR "WEIR_VIZ is '${WEIR_VIZ}'; allowed are AUTO, ON and OFF")
 endif()
+
+# WEIR_TRACE: ON, OFF, or AUTO (ON where libunwind and libdw are). Without them the messages of a
+# graph's mistakes do not tell the chain of callers.
+set(WEIR_TRACE AUTO CACHE STRING "Chains of callers in messages: AUTO, ON or OFF")
+set_property(CACHE WEIR_TRACE PROPERTY STRINGS AUTO ON OFF)
+if(WEIR_TRACE STREQUAL "ON" OR WEIR_TRACE STREQUAL "AUTO")
+  find_path(UNWIND_INCLUDE libunwind.h PATH_SUFFIXES libunwind)
+  find_library(UNWIND_LIBRARY unwind)
+  pkg_check_modules(DW IMPORTED_TARGET libdw)
+  if(WEIR_TRACE STREQUAL "ON" AND NOT (UNWIND_INCLUDE AND UNWIND_LIBRARY AND DW_FOUND))
+    message(FATAL_ERROR "WEIR_TRACE is ON, but libunwind or libdw was not found")
+  endif()
+elseif(NOT WEIR_TRACE STREQUAL "OFF")
+  message(FATAL_ERROR "WEIR_TRACE is '${WEIR_TRACE}'; allowed are AUTO, ON and OFF")
+endif()

@@ -2,6 +2,7 @@
 add_library(weir_flags INTERFACE)
 target_compile_options(weir_flags INTERFACE
   -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math
+  -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=
   $<$<COMPILE_LANGUAGE:C>:-Wconversion -Wno-sign-conversion -Wstrict-prototypes
     -Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla>)
 

@@ -2,10 +2,11 @@
 # Each tests/cli/NAME.sh is a ctest that drives the program. Labels: cpu, gpu, style.
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 
-set(WEIR_TEST_ENVIRONMENT "")
+# Seven threads on two processors must not wait for each other in busy loops.
+set(WEIR_TEST_ENVIRONMENT "OMP_WAIT_POLICY=passive")
 if(WEIR_SANITIZE)
   set(suppressions ${CMAKE_SOURCE_DIR}/cmake)
-  set(WEIR_TEST_ENVIRONMENT
+  list(APPEND WEIR_TEST_ENVIRONMENT
     "LSAN_OPTIONS=suppressions=${suppressions}/lsan.supp:print_suppressions=0"
     "UBSAN_OPTIONS=print_stacktrace=1"
     "TSAN_OPTIONS=suppressions=${suppressions}/tsan.supp:ignore_noninstrumented_modules=1"
@@ -28,10 +29,10 @@ foreach(source ${tests})
     PkgConfig::CJSON OpenMP::OpenMP_C)
   target_compile_definitions(${name} PRIVATE WEIR_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     WEIR_BINARY_DIR="${CMAKE_BINARY_DIR}")
-  # tests/helpers/alloc.c lets a test fail the n-th allocation.
+  # tests/helpers/alloc.c lets a test fail the n-th allocation and see what is not freed.
   if(EXISTS ${CMAKE_SOURCE_DIR}/tests/helpers/alloc.c)
     target_link_options(${name} PRIVATE
-      -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
+      -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free)
   endif()
   weir_add_test(${name} cpu 600 ${name})
 endforeach()

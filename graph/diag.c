@@ -21,14 +21,35 @@ void wr__diagnose(wr_graph *g, const wr_str *text) {
     g->diag[g->n_diag++] = copy;
 }
 
-bool wr_graph_ok(const wr_graph *g) { return g->n_diag == 0 && !g->out_of_memory; }
+wr wr_no_memory(wr_graph *g) {
+    wr__out_of_memory(g);
+    return (wr){g, 0};
+}
+
+static bool is_out_of_memory(const wr_graph *g) {
+    return g->out_of_memory || wr_dims_out_of_memory(g->shared->dims);
+}
+
+bool wr_graph_ok(const wr_graph *g) { return g->n_diag == 0 && !is_out_of_memory(g); }
 size_t wr_graph_diagnostics(const wr_graph *g) { return g->n_diag; }
 
 void wr_graph_report(const wr_graph *g, wr_str *out) {
     for (size_t i = 0; i < g->n_diag; i++)
         wr_str_add(out, "%s%s", i > 0 ? "\n" : "", g->diag[i]);
-    if (g->out_of_memory)
+    if (is_out_of_memory(g))
         wr_str_add(out, "%sout of memory while building the graph", g->n_diag > 0 ? "\n" : "");
+}
+
+wr_status wr_graph_status(const wr_graph *g, wr_error *err) {
+    if (is_out_of_memory(g))
+        return wr_fail(err, WR_ERR_MEMORY, "out of memory while building the graph");
+    if (wr_graph_ok(g)) return WR_OK;
+    wr_str s = {0};
+    wr_graph_report(g, &s);
+    wr_status status = s.oom ? wr_fail_memory(err, "the report of mistakes", s.len)
+                             : wr_fail(err, WR_ERR_INPUT, "%s", wr_str_text(&s));
+    wr_str_free(&s);
+    return status;
 }
 
 void wr_type_print(const wr_graph *g, const wr_type *t, wr_str *out) {

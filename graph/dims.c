@@ -21,6 +21,7 @@ struct wr_dims {
     int n_symbols;
     expr *exprs; /* exprs[0] is unused: id 0 is the null dim */
     size_t n, cap;
+    bool out_of_memory; /* a null dim may mean that */
 };
 
 static const wr_dim NONE = {0};
@@ -77,7 +78,10 @@ static wr_dim intern(wr_dims *t, const expr *e) {
     for (size_t i = 1; i < t->n; i++)
         if (t->exprs[i].n == e->n && memcmp(t->exprs[i].t, e->t, sizeof(term) * (size_t)e->n) == 0)
             return (wr_dim){(uint32_t)i};
-    if (!wr_grow(&t->exprs, &t->cap, t->n + 1, sizeof(expr))) return NONE;
+    if (!wr_grow(&t->exprs, &t->cap, t->n + 1, sizeof(expr))) {
+        t->out_of_memory = true;
+        return NONE;
+    }
     t->exprs[t->n] = *e;
     return (wr_dim){(uint32_t)t->n++};
 }
@@ -268,6 +272,7 @@ int wr_dims_symbol_of(const wr_dims *t, wr_dim d) {
     return bare ? e->t[0].factor[0] : -1;
 }
 
+bool wr_dims_out_of_memory(const wr_dims *t) { return t->out_of_memory; }
 int wr_dims_symbol_count(const wr_dims *t) { return t->n_symbols; }
 const wr_symbol *wr_dims_symbol_at(const wr_dims *t, int index) { return &t->symbol[index]; }
 

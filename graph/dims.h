@@ -55,6 +55,9 @@ void wr_dims_range(const wr_dims *t, wr_dim d, int64_t *min, int64_t *max);
 /* Index of the symbol when the dim is a bare symbol, else -1. */
 int wr_dims_symbol_of(const wr_dims *t, wr_dim d);
 
+/* Did an allocation fail, so that null dims may have no other cause? */
+bool wr_dims_out_of_memory(const wr_dims *t);
+
 int wr_dims_symbol_count(const wr_dims *t);
 const wr_symbol *wr_dims_symbol_at(const wr_dims *t, int index);
 

@@ -158,7 +158,7 @@ static void append_outputs(wr_graph *g, uint32_t first, const wr__made *m, int n
 static uint32_t append(wr_graph *g, const wr__made *m, int n_attr, uint64_t hash) {
     int n_out = wr_op_outputs(m->op);
     uint32_t loc = m->loc_id != 0 ? m->loc_id : loc_id(g, m->loc);
-    if (!reserve(g, m, n_attr, n_out)) return 0;
+    if (loc == 0 || !reserve(g, m, n_attr, n_out)) return 0;
     uint32_t id = (uint32_t)g->n;
     wr_node x = {.op = m->op, .in = (uint32_t)g->n_edges, .attr = (uint32_t)g->n_attrs,
                  .name = m->name, .scope = m->scope, .loc = loc, .origin = m->origin,

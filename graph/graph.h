@@ -73,6 +73,8 @@ bool wr_graph_ok(const wr_graph *g);
 /* All diagnostics, one paragraph each; free with wr_str_free. */
 void wr_graph_report(const wr_graph *g, wr_str *out);
 size_t wr_graph_diagnostics(const wr_graph *g);
+/* WR_OK, or an error: the report, or that memory was out (mistakes may be its consequences only). */
+wr_status wr_graph_status(const wr_graph *g, wr_error *err);
 
 /* ---- sizes ---- */
 

@@ -187,6 +187,9 @@ int64_t wr_next_stream(wr_graph *g);
 /* Record a mistake that no op's shape rule finds (a layer's argument, say). Returns poison. */
 wr wr_mistake(wr_graph *g, wr_loc loc, const char *fmt, ...) WR_PRINTF(3, 4);
 
+/* Record that memory is out: compiling then fails with WR_ERR_MEMORY. Returns poison. */
+wr wr_no_memory(wr_graph *g);
+
 int wr_op_outputs(const wr_op *op);
 int wr_op_attr_count(const wr_op *op);
 

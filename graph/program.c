@@ -70,6 +70,7 @@ wr_graph *wr_pass_run(const wr_pass *pass, const wr_graph *g, int n_roots, uint3
         ok = rewrite_node(pass, &r, map, id);
         wr_derive_end(now, before);
     }
+    ok = ok && !now->out_of_memory; /* a rule's poison is then no refusal */
     for (int i = 0; ok && i < n_roots; i++)
         roots[i] = map[roots[i]];
     if (pass->end != NULL && r.pass != NULL) pass->end(r.pass);
@@ -185,14 +186,8 @@ static bool any_recomputed(const wr_graph *g) {
 }
 
 static wr_status refuse(const wr_graph *g, int n, const wr *outputs, wr_error *err) {
-    if (!wr_graph_ok(g)) {
-        wr_str s = {0};
-        wr_graph_report(g, &s);
-        wr_status status = g->n_diag == 0 ? WR_ERR_MEMORY : WR_ERR_INPUT;
-        wr_fail(err, status, "%s", wr_str_text(&s));
-        wr_str_free(&s);
-        return status;
-    }
+    wr_status status = wr_graph_status(g, err);
+    if (status != WR_OK) return status;
     for (int i = 0; i < n; i++)
         if (outputs[i].id == 0 || outputs[i].g != g)
             return wr_fail(err, WR_ERR_INPUT, "output %d of the program is %s", i,

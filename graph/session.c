@@ -474,12 +474,13 @@ wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_fee
     if (status == WR_OK) status = find_plan(s, p, &b, &c, err);
     if (status == WR_OK) status = rebind_states(s, c, err);
     if (status == WR_OK) status = reserve_arena(s, c->plan->arena_bytes, err);
+    /* before the run: a run that changed states never fails for want of memory */
+    if (status == WR_OK) status = note_outputs(s, c, p, feeds, feed_of, err);
     if (status == WR_OK) {
         resolve(s, c, feeds, feed_of);
         wr_run_env env = {.threads = s->threads, .seed = s->seed, .step = s->step, .err = err};
         status = s->device->run(s->device, c->plan, &env);
     }
-    if (status == WR_OK) status = note_outputs(s, c, p, feeds, feed_of, err);
     if (status == WR_OK) {
         s->last = c;
         s->counters.runs++;

@@ -75,6 +75,12 @@ static int unwind(uintptr_t *pc) {
 
 /* ---- frames ---- */
 
+/* Is it that function? Copies that the compiler specialised are called "f.isra.0" and the like. */
+static bool is_function(const char *symbol, const char *name) {
+    size_t n = strcspn(symbol, ".");
+    return strlen(name) == n && strncmp(symbol, name, n) == 0;
+}
+
 static bool begins(const char *text, const char *with) {
     return strncmp(text, with, strlen(with)) == 0;
 }
@@ -88,17 +94,18 @@ static bool is_internal(const frame *f) {
 static void print_frame(tracer *t, frame f) {
     if (f.file != NULL && strncmp(f.file, t->own_file, t->root) == 0) f.file += t->root;
     if (t->ended || t->printed == MAX_PRINTED || (!t->begun && is_internal(&f))) return;
-    bool said = !t->begun && f.function != NULL && strcmp(f.function, t->loc.func) == 0;
+    bool said = !t->begun && f.function != NULL && is_function(f.function, t->loc.func);
     t->begun = true;
     if (f.function == NULL) t->ended = true;
     if (said || t->ended) { /* the message begins with it */
-        t->ended = t->ended || strcmp(f.function, "main") == 0;
+        t->ended = t->ended || is_function(f.function, "main");
         return;
     }
-    wr_str_add(t->out, "%s%s", t->printed == 0 ? "  called from " : " <- ", f.function);
+    wr_str_add(t->out, "%s%.*s", t->printed == 0 ? "  called from " : " <- ",
+               (int)strcspn(f.function, "."), f.function);
     if (f.file != NULL) wr_str_add(t->out, " %s:%d", f.file, f.line);
     t->printed++;
-    t->ended = strcmp(f.function, "main") == 0;
+    t->ended = is_function(f.function, "main");
 }
 
 /* The line of a call that was inlined: attributes of the inlined function's entry. */

@@ -20,4 +20,10 @@ void wr_test_fail_allocation(long n);
 /* Whether it has happened; allocations succeed again afterwards. */
 bool wr_test_allocation_failed(void);
 
+/* From here on, remember what our own code allocates and frees. */
+void wr_test_watch_allocations(void);
+
+/* Blocks allocated since and not freed; -1: more at once than can be remembered. Ends the watch. */
+long wr_test_unfreed_allocations(void);
+
 #endif
