@@ -331,12 +331,12 @@ wr_status wr_decoder_score(wr_decoder *d, const wr_sentence *src, const wr_sente
     if (status == WR_OK) status = wr_decoder_program(d, &program, err);
     if (status != WR_OK) return status;
     size_t *order = wr__order_by_length(src, tgt, n);
-    scoring s = {.d = d, .src = src, .tgt = tgt, .order = order, .nll = nll};
-    s.pick = malloc(sizeof *s.pick * (2 * n + 1));
-    status = order == NULL || s.pick == NULL ? wr_fail_memory(err, "scoring", sizeof *s.pick * n)
-                                             : score_all(&s, n, o, err);
+    wr_sentence *pick = malloc(sizeof *pick * (2 * n + 1));
+    scoring s = {.d = d, .src = src, .tgt = tgt, .order = order, .pick = pick, .nll = nll};
+    status = order == NULL || pick == NULL ? wr_fail_memory(err, "scoring", sizeof *pick * n)
+                                           : score_all(&s, n, o, err);
     wr_batch_free(&s.batch);
-    free(s.pick);
+    free(pick);
     free(order);
     return status;
 }
