@@ -2,11 +2,14 @@
  *
  * A subcommand is offered when its source cli/NAME.c exists: CMakeLists.txt then defines
  * WEIR_HAVE_NAME, so that no row can point at nothing. */
+#define _GNU_SOURCE
 #include "cli/cli.h"
 #include "models/recipe_nearest.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct command {
     const char *name, *summary;
@@ -65,8 +68,18 @@ static wr_status unknown_command(const char *name, wr_error *err) {
                    name, nearest.best);
 }
 
+/* Threads that wait for each other should spin for microseconds only: with its default of
+ * milliseconds, libgomp makes a step several times slower as soon as another program wants a
+ * processor. It reads the setting when it is loaded, so the program starts itself once more. */
+static void spin_briefly(char **argv) {
+    if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL) return;
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
+    /* where that cannot be, the default serves */
+}
+
 int main(int argc, char **argv) {
     wr_error err = {0};
+    spin_briefly(argv);
     if (argc < 2)
         return wr_cli_end(wr_fail(&err, WR_ERR_USAGE, "no command given (see `weir --help`)"),
                           &err);

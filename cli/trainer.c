@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { SKIPPED_AT_MOST = 100 }; /* updates in a row that were not applied */
+
 /* ---- setting up ---- */
 
 static wr_status check_fit(const wr_trainer *t, wr_error *err) {
@@ -122,6 +124,22 @@ static wr_status next_batches(wr_trainer *t, double *tokens, wr_batch_place *sta
     return wr_batches_seek(t->batches, *start, err);
 }
 
+/* A skipped update is counted and told; many in a row end the run. */
+static wr_status note_applied(wr_trainer *t, bool applied, wr_error *err) {
+    t->streak = applied ? 0 : t->streak + 1;
+    if (applied) return WR_OK;
+    t->at->skipped++;
+    wr_bar_line(&t->bar,
+                "update %lld: the gradient's norm is %g; the update is skipped (%lld so far)",
+                (long long)t->at->update, t->sums.norm, (long long)t->at->skipped);
+    if (t->streak < SKIPPED_AT_MOST) return WR_OK;
+    return wr_fail(
+        err, WR_ERR_INPUT,
+        "update %lld: the gradient has not been finite for %d updates in a row; the last "
+        "checkpoint is kept. Lower optim.lr, or lengthen optim.warmup",
+        (long long)t->at->update, SKIPPED_AT_MOST);
+}
+
 static wr_status run_update(wr_trainer *t, wr_error *err) {
     int k = t->recipe.train.accumulate;
     double tokens = 0;
@@ -138,15 +156,7 @@ static wr_status run_update(wr_trainer *t, wr_error *err) {
     t->at->update++;
     t->sums.updates++;
     t->sums.norm = wr_output_number(t->session, WR_UPDATE_NORM);
-    if (wr_output_number(t->session, WR_UPDATE_APPLIED) == 0) {
-        t->at->skipped++;
-        t->sums.skipped++;
-        wr_bar_line(&t->bar,
-                    "update %lld: the gradient's norm is %g; the update is "
-                    "skipped (%lld so far)",
-                    (long long)t->at->update, t->sums.norm, (long long)t->at->skipped);
-    }
-    return WR_OK;
+    return note_applied(t, wr_output_number(t->session, WR_UPDATE_APPLIED) != 0, err);
 }
 
 /* ---- reports ---- */

@@ -20,7 +20,7 @@ typedef struct wr_train_options {
 /* Sums since the last report. */
 typedef struct wr_train_sums {
     double loss, nll, tokens, norm, began;
-    int64_t updates, skipped;
+    int64_t updates;
 } wr_train_sums;
 
 typedef struct wr_trainer {
@@ -36,6 +36,7 @@ typedef struct wr_trainer {
     wr_progress *at; /* updates made, place in the data, best scores (large: on the heap) */
     bool resuming;
     wr_train_sums sums;
+    int streak;    /* updates in a row that were skipped */
     double began;  /* when this process began to train */
     double before; /* seconds of training before this process */
 } wr_trainer;
