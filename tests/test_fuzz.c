@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include "helpers/random_graph.h"
+#include "ops/elementwise.h"
 #include "ops/fuse.h"
+#include "ops/update.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -121,6 +123,36 @@ static void test_recompute_and_threads(void **state) {
     }
 }
 
+/* What was read from a state before it is written stays what it was, though it is used afterwards:
+ * no pass moves a reader across a writer. */
+static void test_writes_keep_order(void **state) {
+    (void)state;
+    for (int optimised = 0; optimised < 2; optimised++) {
+        test_case t;
+        test_program p;
+        test_case_begin(&t, WR_F64, 1, 0);
+        wr_graph *g = t.sample.g;
+        wr fresh = test_case_input(&t, WR_FILL_REAL, 0, 1, (int64_t[]){3});
+        wr keep = wr_scalar(g, WR_F64, 1.0);
+        wr sums = wr_state(g, "sums", WR_F64, WR_DIMS(wr_n(3)), (wr_init){WR_INIT_CONSTANT, 2, 0});
+        wr before = wr_neg(sums), operands[3] = {keep, fresh, sums};
+        wr norm = wr_accumulate(3, operands);
+        wr outputs[3] = {wr_exp(before), norm, wr_scale(wr_tanh(sums), 3.0)};
+        test_program_open(&p, &t, 3, outputs, optimised ? wr_standard_passes() : NULL, 2);
+        for (int step = 0; step < 3; step++) {
+            test_program_run(&p, &t);
+            for (int64_t i = 0; i < 3; i++) {
+                double old = 2.0 + step * t.input[0].value[i], now = old + t.input[0].value[i];
+                assert_true(fabs(test_value(test_program_output(&p, 0), i) - exp(-old)) < 1e-12);
+                assert_true(fabs(test_value(test_program_output(&p, 2), i) - 3 * tanh(now)) <
+                            1e-12);
+            }
+        }
+        test_program_close(&p);
+        test_case_end(&t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chains),
@@ -128,6 +160,7 @@ int main(void) {
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_standard),
         cmocka_unit_test(test_recompute_and_threads),
+        cmocka_unit_test(test_writes_keep_order),
     };
     return cmocka_run_group_tests_name("fuzz", tests, NULL, NULL);
 }

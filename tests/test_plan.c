@@ -207,6 +207,31 @@ static void test_plans(void **state) {
     assert_true(in_place > 100 && views > 100);
 }
 
+/* A row that may work in its operand's buffer does not when another operand lives there, too. */
+static void test_operand_twice(void **state) {
+    test_case t;
+    test_program p;
+    (void)state;
+    test_case_begin(&t, WR_F64, 8, 0);
+    wr x = wr_tanh(test_case_input(&t, WR_FILL_REAL, 0, 2, (int64_t[]){5, 5}));
+    wr W = test_case_input(&t, WR_FILL_REAL, 0, 2, (int64_t[]){5, 5});
+    wr fused = wr_matmul_add_at(WR_HERE, x, W, x, false, false);
+    wr apart = wr_sum_all(wr_add(x, wr_matmul(x, W)));
+    test_program_open(&p, &t, 1, &fused, NULL, 1);
+    test_program_run(&p, &t);
+    assert_int_equal(wr_session_plan(p.session)->n_inplace, 0);
+    double sum = 0;
+    for (int64_t i = 0; i < 25; i++)
+        sum += test_value(test_program_output(&p, 0), i);
+    test_program_close(&p);
+    test_program_open(&p, &t, 1, &apart, NULL, 1);
+    test_program_run(&p, &t);
+    double expected = test_value(test_program_output(&p, 0), 0);
+    assert_true(sum - expected < 1e-12 && expected - sum < 1e-12);
+    test_program_close(&p);
+    test_case_end(&t);
+}
+
 /* ---- buckets and the cache ---- */
 
 /* One program and session serve every size of the symbols, with the bits that a session of its own
@@ -313,9 +338,9 @@ static void test_arena(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pack),    cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_buckets), cmocka_unit_test(test_plan_cap),
-        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_pack),          cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_operand_twice), cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_plan_cap),      cmocka_unit_test(test_arena),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }
