@@ -1,29 +1,13 @@
 /* bench.c: `weir bench`: the time of training steps and of decoding, against the machine's best. */
-#include "cli/cli.h"
+#include "cli/bench.h"
+
 #include "cli/feeds.h"
-#include "cli/programs.h"
 #include "ops/cpu/gemm.h"
 #include "optim/optimizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct options {
-    const char *recipe, *what, *device;
-    int64_t batch, src_len, tgt_len, vocab, threads, repeat;
-    bool profile;
-    wr_list set;
-} options;
-
-typedef struct bench {
-    const options *o;
-    wr_recipe recipe;
-    wr_programs programs;
-    wr_session *session;
-    int32_t *src, *src_len, *tgt, *tgt_len;
-    double *ms; /* of each repetition */
-} bench;
 
 /* ---- a random batch ---- */
 
@@ -43,8 +27,8 @@ static int32_t *constant_ids(int64_t n, int64_t value) {
     return x;
 }
 
-static wr_status make_batch(bench *b, wr_error *err) {
-    const options *o = b->o;
+wr_status wr_bench_batch(wr_bench *b, wr_error *err) {
+    const wr_bench_options *o = b->o;
     b->src = random_ids(1, o->batch * o->src_len, o->vocab);
     b->tgt = random_ids(2, o->batch * o->tgt_len, o->vocab);
     b->src_len = constant_ids(o->batch, o->src_len);
@@ -55,7 +39,7 @@ static wr_status make_batch(bench *b, wr_error *err) {
     return ok ? WR_OK : wr_fail_memory(err, "a batch", sizeof(int32_t) * (size_t)o->batch);
 }
 
-static wr_batch batch_of(const bench *b) {
+static wr_batch batch_of(const wr_bench *b) {
     return (wr_batch){.B = (int32_t)b->o->batch,
                       .S = (int32_t)b->o->src_len,
                       .T = (int32_t)b->o->tgt_len,
@@ -68,8 +52,7 @@ static wr_batch batch_of(const bench *b) {
 
 /* ---- timing ---- */
 
-static wr_status run_step(bench *b, uint64_t step, wr_error *err) {
-    wr_batch batch = batch_of(b);
+static wr_status run_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err) {
     double lr = 1e-4, scale = 1.0 / (double)(batch.B * batch.T);
     wr_feed feeds[WR_BATCH_FEEDS + 2];
     wr_batch_feeds(&batch, feeds);
@@ -84,18 +67,22 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* The kernel's own figure for the most memory this process ever had, in bytes; 0: not known. */
-static double os_peak_bytes(void) {
+double wr_bench_median(double *x, int64_t n) {
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
+double wr_bench_os_bytes(const char *field) {
     FILE *f = fopen("/proc/self/status", "r");
     char line[256];
     double kib = 0;
     while (f != NULL && fgets(line, sizeof line, f) != NULL)
-        if (strncmp(line, "VmHWM:", 6) == 0) kib = strtod(line + 6, NULL);
+        if (strncmp(line, field, strlen(field)) == 0) kib = strtod(line + strlen(field), NULL);
     if (f != NULL) fclose(f);
     return kib * 1024;
 }
 
-static void print_profile(const wr_plan *plan, int64_t runs) {
+void wr_bench_print_profile(const wr_plan *plan, int64_t runs) {
     typedef struct row {
         const char *name;
         double seconds, flops, bytes;
@@ -132,48 +119,95 @@ static void print_profile(const wr_plan *plan, int64_t runs) {
     }
 }
 
-static void print_result(bench *b, double peak) {
-    const options *o = b->o;
+static void print_result(wr_bench *b, double peak) {
+    const wr_bench_options *o = b->o;
     const wr_plan *plan = wr_session_plan(b->session);
     wr_session_counters c = wr_session_count(b->session);
-    qsort(b->ms, (size_t)o->repeat, sizeof *b->ms, by_value);
-    double ms = b->ms[o->repeat / 2], gflop = plan->flops / 1e9, rate = gflop / ms * 1e3;
+    double ms = wr_bench_median(b->ms, o->repeat), gflop = plan->flops / 1e9,
+           rate = gflop / ms * 1e3;
     printf("{\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
            "%.1f, \"gflop\": %.3f, \"gflops\": %.2f, \"gemm_peak_gflops\": %.2f, \"utilisation\": "
            "%.4f, \"peak_bytes\": %zu, \"os_peak_bytes\": %.0f, \"kernels\": %d, \"plan_ms\": "
            "%.3f, \"threads\": %d}\n",
            ms, b->ms[0], b->ms[o->repeat - 1],
            (double)(o->batch * (o->src_len + o->tgt_len)) / ms * 1e3, gflop, rate, peak,
-           rate / peak, c.persistent_bytes + c.arena_bytes, os_peak_bytes(), plan->n_steps,
-           plan->seconds * 1e3, wr_session_threads(b->session));
+           rate / peak, c.persistent_bytes + c.arena_bytes, wr_bench_os_bytes("VmHWM:"),
+           plan->n_steps, plan->seconds * 1e3, wr_session_threads(b->session));
 }
 
-static wr_status bench_training(bench *b, wr_error *err) {
-    const options *o = b->o;
-    wr_status status = make_batch(b, err);
+wr_status wr_bench_training(wr_bench *b, wr_error *err) {
+    const wr_bench_options *o = b->o;
+    wr_status status = wr_bench_batch(b, err);
     if (status == WR_OK)
         status = wr_programs_new(&b->recipe, (int)o->vocab, (int)o->vocab, &b->programs, err);
     for (int64_t i = -2; status == WR_OK && i < o->repeat; i++) {
         double start = wr_now();
-        status = run_step(b, (uint64_t)(i + 2), err);
+        status = run_step(b, batch_of(b), (uint64_t)(i + 2), err);
         if (i >= 0) b->ms[i] = (wr_now() - start) * 1e3;
     }
     if (status != WR_OK) return status;
     double peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
     print_result(b, peak);
-    if (o->profile) print_profile(wr_session_plan(b->session), o->repeat + 2);
+    if (o->profile) wr_bench_print_profile(wr_session_plan(b->session), o->repeat + 2);
     return WR_OK;
 }
 
-static wr_status run(const options *o, wr_error *err) {
-    bench b = {.o = o};
+/* ---- many shapes ---- */
+
+/* The i-th of many sizes: B, S and T walk through different ranges, so that few repeat. */
+static wr_batch shape(const wr_bench *b, int64_t i) {
+    const wr_bench_options *o = b->o;
+    wr_batch batch = batch_of(b);
+    batch.B = (int32_t)(1 + (i * 7) % o->batch);
+    batch.S = (int32_t)(1 + (i * 5) % o->src_len);
+    batch.T = (int32_t)(1 + (i * 3) % o->tgt_len);
+    return batch;
+}
+
+wr_status wr_bench_shapes(wr_bench *b, wr_error *err) {
+    const wr_bench_options *o = b->o;
+    wr_status status = wr_bench_batch(b, err);
+    if (status == WR_OK)
+        status = wr_programs_new(&b->recipe, (int)o->vocab, (int)o->vocab, &b->programs, err);
+    if (status == WR_OK) status = run_step(b, batch_of(b), 0, err); /* the largest size first */
+    double before = wr_bench_os_bytes("VmRSS:"), start = wr_now();
+    double planned = wr_session_count(b->session).plan_seconds, slowest = 0;
+    for (int64_t i = 0; status == WR_OK && i < o->shapes; i++) {
+        wr_batch batch = shape(b, i);
+        /* the lengths are as long as the rows: the arrays hold the longest */
+        for (int32_t k = 0; k < batch.B; k++) {
+            b->src_len[k] = batch.S;
+            b->tgt_len[k] = batch.T;
+        }
+        status = run_step(b, batch, (uint64_t)i, err);
+        double plan =
+            wr_session_plan(b->session) == NULL ? 0 : wr_session_plan(b->session)->seconds;
+        if (plan > slowest) slowest = plan;
+    }
+    if (status != WR_OK) return status;
+    wr_session_counters c = wr_session_count(b->session);
+    double seconds = wr_now() - start;
+    printf("{\"shapes\": %lld, \"seconds\": %.3f, \"plan_seconds\": %.4f, \"plan_share\": %.5f, "
+           "\"plan_ms_max\": %.3f, \"plan_misses\": %llu, \"plan_evictions\": %llu, "
+           "\"rss_before\": %.0f, \"rss_after\": %.0f}\n",
+           (long long)o->shapes, seconds, c.plan_seconds - planned,
+           (c.plan_seconds - planned) / seconds, slowest * 1e3, (unsigned long long)c.plan_misses,
+           (unsigned long long)c.plan_evictions, before, wr_bench_os_bytes("VmRSS:"));
+    return WR_OK;
+}
+
+static wr_status run(const wr_bench_options *o, wr_error *err) {
+    wr_bench b = {.o = o};
     wr_status status = wr_recipe_load(o->recipe, o->set.items, o->set.n, &b.recipe, err);
     int longest = (int)(o->src_len > o->tgt_len ? o->src_len : o->tgt_len);
     if (b.recipe.model.max_len < longest) b.recipe.model.max_len = longest;
     wr_session_options so = {
         .device = o->device, .threads = (int)o->threads, .seed = 1, .profile = o->profile};
     if (status == WR_OK) status = wr_session_new(&so, &b.session, err);
-    if (status == WR_OK) status = bench_training(&b, err);
+    if (status == WR_OK && strcmp(o->what, "decode") == 0)
+        status = wr_bench_decoding(&b, err);
+    else if (status == WR_OK)
+        status = o->shapes > 0 ? wr_bench_shapes(&b, err) : wr_bench_training(&b, err);
     wr_session_free(b.session);
     wr_programs_free(&b.programs);
     free(b.src);
@@ -185,10 +219,10 @@ static wr_status run(const options *o, wr_error *err) {
 }
 
 int wr_cmd_bench(int argc, char **argv) {
-    options o = {0};
+    wr_bench_options o = {0};
     const wr_opt table[] = {
         {"RECIPE", WR_OPT_STRING, &o.recipe, .help = "the recipe to time", .required = true},
-        {"--what", WR_OPT_STRING, &o.what, .fallback = "train", .choices = "train",
+        {"--what", WR_OPT_STRING, &o.what, .fallback = "train", .choices = "train|decode",
          .help = "what to time"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
          .help = "sentences in a batch"},
@@ -201,6 +235,10 @@ int wr_cmd_bench(int argc, char **argv) {
         {"--device", WR_OPT_STRING, &o.device, .fallback = "cpu", .help = "where to run"},
         {"--threads", WR_OPT_INT, &o.threads, .fallback = "0", .min = 0, .max = 1024,
          .help = "processor threads; 0: all"},
+        {"--beam", WR_OPT_INT, &o.beam, .value = "K", .fallback = "1", .min = 1, .max = 256,
+         .help = "decoding: hypotheses of a sentence; 1 is greedy"},
+        {"--shapes", WR_OPT_INT, &o.shapes, .value = "N", .fallback = "0", .min = 0, .max = 100000,
+         .help = "training: N steps of as many different sizes instead; tells what planning costs"},
         {"--repeat", WR_OPT_INT, &o.repeat, .value = "N", .fallback = "10", .min = 1, .max = 10000,
          .help = "counted steps; the median is printed"},
         {"--profile", WR_OPT_FLAG, &o.profile, .help = "also print the time of each row on stderr"},

@@ -1,0 +1,114 @@
+/* bench_decode.c: `weir bench --what decode`: steps of greedy or beam decoding with caches. */
+#include "cli/bench.h"
+#include "models/transformer_decoder.h"
+#include "ops/cpu/gemm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct rows {
+    int32_t *token, *row, *src_row, *src_len;
+} rows;
+
+static wr_status make_rows(const wr_bench_options *o, rows *r, wr_error *err) {
+    size_t n = (size_t)(o->batch * o->beam);
+    *r = (rows){malloc(4 * n), malloc(4 * n), malloc(4 * n), malloc(4 * n)};
+    if (r->token == NULL || r->row == NULL || r->src_row == NULL || r->src_len == NULL)
+        return wr_fail_memory(err, "hypotheses", 16 * n);
+    return WR_OK;
+}
+
+static void free_rows(rows *r) {
+    free(r->token);
+    free(r->row);
+    free(r->src_row);
+    free(r->src_len);
+}
+
+/* The hypotheses before a step. At position 0 the rows of a beam come from one source; later a beam
+ * of several continues its best two rows in turn, so that caches are reordered as in a search. */
+static void set_rows(const wr_bench_options *o, rows *r, int position) {
+    for (int64_t i = 0; i < o->batch * o->beam; i++) {
+        int32_t first = (int32_t)(i / o->beam * o->beam), place = (int32_t)(i % o->beam);
+        r->token[i] =
+            (int32_t)(position == 0 ? WR_BOS_ID : 4 + (i * 37 + position) % (o->vocab - 4));
+        r->row[i] = first + (o->beam > 1 ? (place + position) % 2 : 0);
+        r->src_row[i] = (int32_t)(position == 0 ? i / o->beam : i);
+        r->src_len[i] = (int32_t)o->src_len;
+    }
+}
+
+/* One batch: encode, then tgt_len steps. Milliseconds of the whole and of a middle step. */
+static wr_status decode_once(wr_bench *b, wr_decoder *d, rows *r, double *whole_ms, double *step_ms,
+                             wr_error *err) {
+    const wr_bench_options *o = b->o;
+    wr_batch batch = {
+        .B = (int32_t)o->batch, .S = (int32_t)o->src_len, .src = b->src, .src_len = b->src_len};
+    wr_decoder_size size = {.rows = (int)(o->batch * o->beam),
+                            .src_len = (int)o->src_len,
+                            .tgt_len = (int)o->tgt_len,
+                            .best = (int)(o->beam > 1 ? 2 * o->beam : 1)};
+    double start = wr_now();
+    wr_status status = wr_decoder_begin(d, &size, &batch, err);
+    double stepping = wr_now();
+    for (int t = 0; status == WR_OK && t < o->tgt_len; t++) {
+        set_rows(o, r, t);
+        wr_decoder_feed feed = {.n = size.rows,
+                                .position = t,
+                                .token = r->token,
+                                .row = r->row,
+                                .src_row = r->src_row,
+                                .src_len = r->src_len};
+        wr_decoder_next next;
+        status = wr_decoder_step(d, &feed, &next, err);
+    }
+    *whole_ms = (wr_now() - start) * 1e3;
+    *step_ms = (wr_now() - stepping) * 1e3 / (double)o->tgt_len;
+    return status;
+}
+
+static void print_result(wr_bench *b, double *whole, double *step) {
+    const wr_bench_options *o = b->o;
+    const wr_plan *plan = wr_session_plan(b->session);
+    wr_session_counters c = wr_session_count(b->session);
+    double ms = wr_bench_median(whole, o->repeat), step_ms = wr_bench_median(step, o->repeat);
+    double peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
+    double gflop = plan->flops / 1e9;
+    printf("{\"sentence_ms\": %.3f, \"sentence_ms_min\": %.3f, \"sentence_ms_max\": %.3f, "
+           "\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
+           "%.1f, \"gflop\": %.4f, \"gflops\": %.2f, \"gemm_peak_gflops\": %.2f, "
+           "\"utilisation\": %.4f, \"peak_bytes\": %zu, \"os_peak_bytes\": %.0f, \"kernels\": %d, "
+           "\"plan_ms\": %.3f, \"threads\": %d}\n",
+           ms / (double)o->batch, whole[0] / (double)o->batch,
+           whole[o->repeat - 1] / (double)o->batch, step_ms, step[0], step[o->repeat - 1],
+           (double)(o->batch * o->tgt_len) / ms * 1e3, gflop, gflop / step_ms * 1e3, peak,
+           gflop / step_ms * 1e3 / peak, c.persistent_bytes + c.arena_bytes,
+           wr_bench_os_bytes("VmHWM:"), plan->n_steps, plan->seconds * 1e3,
+           wr_session_threads(b->session));
+}
+
+wr_status wr_bench_decoding(wr_bench *b, wr_error *err) {
+    const wr_bench_options *o = b->o;
+    wr_transformer t = wr_transformer_of(&b->recipe, (int)o->vocab, (int)o->vocab, false);
+    rows r = {0};
+    wr_decoder *d = NULL;
+    double *step = malloc(sizeof *step * (size_t)o->repeat);
+    wr_status status =
+        step == NULL ? wr_fail_memory(err, "times", sizeof *step) : wr_bench_batch(b, err);
+    if (status == WR_OK) status = make_rows(o, &r, err);
+    if (status == WR_OK) status = wr_decoder_new(&t, b->session, &d, err);
+    for (int64_t i = -1; status == WR_OK && i < o->repeat; i++) {
+        double whole_ms = 0, step_ms = 0;
+        status = decode_once(b, d, &r, &whole_ms, &step_ms, err);
+        if (i < 0) continue;
+        b->ms[i] = whole_ms;
+        step[i] = step_ms;
+    }
+    if (status == WR_OK) print_result(b, b->ms, step);
+    if (status == WR_OK && o->profile)
+        wr_bench_print_profile(wr_session_plan(b->session), (o->repeat + 1) * o->tgt_len);
+    wr_decoder_free(d);
+    free_rows(&r);
+    free(step);
+    return status;
+}
