@@ -26,7 +26,7 @@ static bool attrs_alike(const wr__picture *p, const wr__group *a, const wr__grou
     case WR_ATTR_BOOL:
         return left.i == right.i || strcmp(field->name, "stream") == 0;
     case WR_ATTR_REAL:
-        return memcmp(&left.r, &right.r, sizeof left.r) == 0;
+        return left.r == right.r;
     case WR_ATTR_DIM:
         return wr_dim_same(left.d, right.d);
     case WR_ATTR_BLOB:

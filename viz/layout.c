@@ -6,6 +6,8 @@
 #ifdef WEIR_HAVE_GRAPHVIZ
 #include <errno.h>
 #include <gvc.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,9 +45,15 @@ static wr_status layout_here(const char *dot, const char *format, const char *pa
     return render(gvc, graph, format, path, err);
 }
 
+/* Crossings of a graph of thousands of boxes can keep Graphviz busy for hours. */
+enum { LAYOUT_SECONDS = 120 };
+
 /* In the child: lay out, hand the outcome to the parent. Nothing is freed: the process ends. */
 WR_NORETURN static void run_child(int out, const char *dot, const char *format, const char *path) {
     wr_error outcome = {0};
+    signal(SIGALRM, SIG_DFL);
+    alarm(LAYOUT_SECONDS);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for it then */
     outcome.status = layout_here(dot, format, path, &outcome);
     const char *at = (const char *)&outcome;
     for (size_t left = sizeof outcome; left > 0;) {
@@ -72,6 +80,16 @@ static bool read_outcome(int in, wr_error *outcome) {
     return true;
 }
 
+/* Why the child ended without a word. */
+static wr_status explain_end(int how, const char *path, wr_error *err) {
+    if (WIFSIGNALED(how) && WTERMSIG(how) == SIGALRM)
+        return wr_fail(err, WR_ERR_LIBRARY,
+                       "%s: Graphviz found no layout in %d s; draw less: open fewer levels, one "
+                       "scope, or alike layers once; or write the format dot",
+                       path, (int)LAYOUT_SECONDS);
+    return wr_fail(err, WR_ERR_LIBRARY, "%s: Graphviz crashed; write the format dot instead", path);
+}
+
 /* In a process of its own: Graphviz leaks, its text plugin keeps pointers into graphs that are
  * freed, so that a second layout in one process reads them, and a crash of it must not be ours. */
 static wr_status layout(const char *dot, const char *format, const char *path, wr_error *err) {
@@ -86,9 +104,10 @@ static wr_status layout(const char *dot, const char *format, const char *path, w
     close(ends[0]);
     if (child < 0)
         return wr_fail(err, WR_ERR_IO, "%s: no process to draw in: %s", path, strerror(problem));
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+    int how = 0;
+    while (waitpid(child, &how, 0) < 0 && errno == EINTR)
         continue;
-    if (!said) return wr_fail(err, WR_ERR_LIBRARY, "%s: Graphviz crashed; try --format dot", path);
+    if (!said) return explain_end(how, path, err);
     if (outcome.status == WR_OK) return WR_OK;
     return wr_fail(err, outcome.status, "%s", outcome.text);
 }

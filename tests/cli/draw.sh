@@ -46,7 +46,9 @@ grep -qE '[0-9]+\.[0-9]G operations' gradient.dot || fail "no operations are cou
 "$weir" draw "$recipe" --all --out again.dot
 cmp all.dot again.dot || fail "the same recipe gives another picture"
 
-if "$weir" draw "$recipe" --depth 2 --out 2.svg 2> err.txt; then
+TIMEFORMAT=%U
+if seconds=$({ time "$weir" draw "$recipe" --depth 2 --out 2.svg 2> err.txt; } 2>&1); then
+    [ "${seconds%.*}" -lt 2 ] || fail "the layout took $seconds s"
     head -c 5 2.svg | grep -q '<?xml' || fail "no SVG"
     grep -q 'layer0..2' 2.svg || fail "no layers in the SVG"
     "$weir" draw "$recipe" --format png --out picture
