@@ -71,7 +71,7 @@ refuse "step-8" train recipe.yaml --data data --out run --resume --set model.dim
 
 # a full disk: one message, and the last whole checkpoint stays
 mkdir full
-if mount -t tmpfs -o size=300k tmpfs full 2> /dev/null; then
+if mount -t tmpfs -o size=700k tmpfs full 2> /dev/null; then
     full=$work/full
     "$weir" train recipe.yaml --data data --out full/run --threads 1 --max-updates 4 \
         > /dev/null 2> first.txt || true
