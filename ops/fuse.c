@@ -2,6 +2,7 @@
 #include "ops/fuse.h"
 
 #include "ops/elementwise.h"
+#include "ops/fold.h"
 #include "ops/layout.h"
 #include "ops/matmul.h"
 
@@ -97,8 +98,8 @@ static wr add_negation(const wr_rewrite *r, uint32_t id) {
                         wr_rewrite_map(r, input(r, input(r, id, 1), 0)));
 }
 
-static const wr_rule SIMPLIFY[] = {drop_marks, join_reshapes,   join_scales, constant_operand,
-                                   double_negation, add_negation, NULL};
+static const wr_rule SIMPLIFY[] = {wr_fold_constant, drop_marks,      join_reshapes, join_scales,
+                                   constant_operand, double_negation, add_negation,  NULL};
 const wr_pass wr_pass_simplify = {.name = "simplify", .rules = SIMPLIFY};
 
 /* ---- products with what follows them ---- */
@@ -112,9 +113,8 @@ static bool match_bias(const wr_rewrite *r, uint32_t id, biased *m) {
     if (!is(r, id, &wr_op_add)) return false;
     for (int k = 0; k < 2; k++) {
         uint32_t x = input(r, id, k), b = input(r, id, 1 - k);
-        if (!is(r, x, &wr_op_matmul) || !once(r, x) || attrs(r, x)[0].i ||
-            node(r, b)->rank != 1 || node(r, input(r, x, 1))->rank != 2 ||
-            !same_dims(r->old, x, id))
+        if (!is(r, x, &wr_op_matmul) || !once(r, x) || attrs(r, x)[0].i || node(r, b)->rank != 1 ||
+            node(r, input(r, x, 1))->rank != 2 || !same_dims(r->old, x, id))
             continue;
         *m = (biased){x, b};
         return true;
@@ -349,8 +349,8 @@ static wr emit_chain(const wr_rewrite *r, uint32_t id) {
 }
 
 static const wr_rule CHAINS[] = {emit_chain, NULL};
-const wr_pass wr_pass_chains = {.name = "chains", .begin = chains_begin, .end = chains_end,
-                                .rules = CHAINS};
+const wr_pass wr_pass_chains = {
+    .name = "chains", .begin = chains_begin, .end = chains_end, .rules = CHAINS};
 
 const wr_pass *const *wr_standard_passes(void) {
     static const wr_pass *const passes[] = {&wr_pass_simplify, &wr_pass_products, &wr_pass_sums,
