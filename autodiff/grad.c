@@ -11,10 +11,10 @@
 typedef struct sweep {
     wr_graph *g;
     wr_loc loc;
-    uint32_t n;       /* nodes when the sweep began; later ones are the gradient itself */
-    uint32_t *cot;    /* per node: its summed cotangent, 0: none */
-    bool *needed;     /* per node: does any wrt lie at or below it? */
-    wr_str missing;   /* nodes without a gradient rule */
+    uint32_t n;     /* nodes when the sweep began; later ones are the gradient itself */
+    uint32_t *cot;  /* per node: its summed cotangent, 0: none */
+    bool *needed;   /* per node: does any wrt lie at or below it? */
+    wr_str missing; /* nodes without a gradient rule */
     bool ok;
 } sweep;
 
@@ -44,8 +44,7 @@ static void add_cotangent(sweep *s, uint32_t id, wr x) {
 bool wr_contribute(wr_grad_ctx *c, int k, wr x) {
     if (!c->needed[k]) return true;
     wr fitted = wr_reduce_to_suffix(x, wr_type_of(c->in[k]));
-    c->contribution[k] =
-        c->contribution[k].id == 0 ? fitted : wr_add(c->contribution[k], fitted);
+    c->contribution[k] = c->contribution[k].id == 0 ? fitted : wr_add(c->contribution[k], fitted);
     return fitted.id != 0;
 }
 
@@ -156,8 +155,14 @@ static void pull_back(sweep *s, uint32_t id) {
         bool any = false;
         for (int k = 0; k < v.n_in; k++)
             any = any || v.needed[k];
-        wr_grad_ctx c = {.g = s->g, .n_in = v.n_in, .n_out = v.n_out, .in = v.in, .out = v.out,
-                         .cot = v.cot, .attr = v.attr, .needed = v.needed,
+        wr_grad_ctx c = {.g = s->g,
+                         .n_in = v.n_in,
+                         .n_out = v.n_out,
+                         .in = v.in,
+                         .out = v.out,
+                         .cot = v.cot,
+                         .attr = v.attr,
+                         .needed = v.needed,
                          .contribution = v.contribution};
         wr_derivation before = wr_derive_begin(s->g, id, WR_GRADIENT);
         bool ok = true;
@@ -205,8 +210,10 @@ static void collect(sweep *s, int n, const wr *wrt, wr *grads) {
 
 static bool report(sweep *s) {
     if (s->missing.len == 0) return s->ok;
-    wr_mistake(s->g, s->loc, "no gradient through these nodes:%s\n  hint: wr_stop_gradient() says "
-               "that none is wanted", wr_str_text(&s->missing));
+    wr_mistake(s->g, s->loc,
+               "no gradient through these nodes:%s\n  hint: wr_stop_gradient() says "
+               "that none is wanted",
+               wr_str_text(&s->missing));
     return false;
 }
 

@@ -8,8 +8,8 @@
 #include "graph/op.h"
 
 /* Gradients of the scalar `loss` (rank 0) with respect to any nodes: grads[i] has the type of
- * wrt[i]; it is zero where the loss does not depend on it. A node whose op is not differentiable, on
- * a path that matters, is a diagnostic (all of them at once) and the gradients are poison. */
+ * wrt[i]; it is zero where the loss does not depend on it. A node whose op is not differentiable,
+ * on a path that matters, is a diagnostic (all of them at once) and the gradients are poison. */
 bool wr_grad_at(wr_loc loc, wr loss, int n, const wr *wrt, wr *grads);
 #define wr_grad(loss, n, wrt, grads) wr_grad_at(WR_HERE, loss, n, wrt, grads)
 

@@ -135,9 +135,9 @@ static wr_status train_model(job *j, int first, int last, wr_error *err) {
     wr_bar_show(&j->progress, -1, "training the %s vocabulary", joint ? "joint" : what[first]);
     wr_status status = wr_subword_train(&s, next_line, &l, &j->model[first], err);
     if (status != WR_OK) return status;
-    wr_bar_line(&j->progress, "%s vocabulary: %d pieces (%s%s%s)",
-                     joint ? "joint" : what[first], wr_subword_vocab(j->model[first]), j->o->kind,
-                     s.byte_fallback ? ", byte fallback" : "", s.lowercase ? ", lowercase" : "");
+    wr_bar_line(&j->progress, "%s vocabulary: %d pieces (%s%s%s)", joint ? "joint" : what[first],
+                wr_subword_vocab(j->model[first]), j->o->kind,
+                s.byte_fallback ? ", byte fallback" : "", s.lowercase ? ", lowercase" : "");
     return WR_OK;
 }
 

@@ -3,5 +3,5 @@
  * sees that the status passed is the status returned. */
 #include "graph/base.h"
 
-#define wr_fail(err, status, ...) ((void)(wr_fail)(err, status, __VA_ARGS__), (status))
+#define wr_fail(err, status, ...)        ((void)(wr_fail)(err, status, __VA_ARGS__), (status))
 #define wr_fail_memory(err, what, bytes) ((void)(wr_fail_memory)(err, what, bytes), WR_ERR_MEMORY)

@@ -2,7 +2,7 @@
  *
  * A line goes through a short chain of rewrites between two buffers (`text` holds the current
  * state, `next` receives the following one) and is then cut at white space. */
-#define _GNU_SOURCE /* memmem */
+#define _GNU_SOURCE           /* memmem */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/tokenize.h"
 

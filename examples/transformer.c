@@ -40,22 +40,28 @@ static void fill(batch *b, uint64_t *seed) {
 
 /* The model's graph, its gradient and its update, compiled into one program. */
 static wr_status declare(wr_program **program, wr_error *err) {
-    wr_transformer t = {.m = {.dim = 64, .ffn = 128, .heads = 4, .encoder_layers = 1,
-                              .decoder_layers = 1, .norm = WR_RECIPE_NORM_PRE,
-                              .embeddings = WR_RECIPE_EMBED_JOINT, .max_len = T},
-                        .src_vocab = WORDS, .tgt_vocab = WORDS, .dtype = WR_F32,
+    wr_transformer t = {.m = {.dim = 64,
+                              .ffn = 128,
+                              .heads = 4,
+                              .encoder_layers = 1,
+                              .decoder_layers = 1,
+                              .norm = WR_RECIPE_NORM_PRE,
+                              .embeddings = WR_RECIPE_EMBED_JOINT,
+                              .max_len = T},
+                        .src_vocab = WORDS,
+                        .tgt_vocab = WORDS,
+                        .dtype = WR_F32,
                         .training = true};
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail(err, WR_ERR_MEMORY, "no memory for a graph");
     wr_transformer_batch in = wr_transformer_inputs(g, T);
     wr_transformer_loss loss = wr_transformer_loss_of(&t, &in, 0.0);
-    wr_optimizer_options o = {.adam = {.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-9,
-                                       .clip_norm = 1.0}};
+    wr_optimizer_options o = {.adam = {.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-9, .clip_norm = 1.0}};
     wr_optimizer opt;
     wr_status status = wr_optimizer_build(loss.loss, &o, &opt, err);
     if (status == WR_OK)
-        status = wr_program_new(g, 3, (wr[]){loss.nll, loss.tokens, opt.norm},
-                                wr_standard_passes(), program, err);
+        status = wr_program_new(g, 3, (wr[]){loss.nll, loss.tokens, opt.norm}, wr_standard_passes(),
+                                program, err);
     wr_graph_free(g);
     return status;
 }
@@ -65,9 +71,9 @@ static wr_status update(wr_session *s, wr_program *p, const batch *b, double lr,
     for (int i = 0; i < B; i++)
         scale += b->len[i];
     scale = 1 / scale; /* the loss is a sum over tokens; the update is by their mean */
-    wr_feed feeds[] = {{"src", b->src, 2, {B, T}},         {"src_len", b->len, 1, {B}},
-                       {"tgt_in", b->tgt_in, 2, {B, T}},   {"tgt_out", b->tgt_out, 2, {B, T}},
-                       {"tgt_len", b->len, 1, {B}},        {WR_OPTIM_LR, &lr, 0, {0}},
+    wr_feed feeds[] = {{"src", b->src, 2, {B, T}},       {"src_len", b->len, 1, {B}},
+                       {"tgt_in", b->tgt_in, 2, {B, T}}, {"tgt_out", b->tgt_out, 2, {B, T}},
+                       {"tgt_len", b->len, 1, {B}},      {WR_OPTIM_LR, &lr, 0, {0}},
                        {WR_OPTIM_SCALE, &scale, 0, {0}}};
     return wr_session_run(s, p, (int)(sizeof feeds / sizeof *feeds), feeds, err);
 }
@@ -79,8 +85,7 @@ int main(void) {
     batch b;
     uint64_t seed = 7;
     wr_status status = declare(&program, &err);
-    if (status == WR_OK)
-        status = wr_session_new(&(wr_session_options){.seed = 1}, &session, &err);
+    if (status == WR_OK) status = wr_session_new(&(wr_session_options){.seed = 1}, &session, &err);
     for (int i = 1; status == WR_OK && i <= UPDATES; i++) {
         fill(&b, &seed);
         wr_session_set_step(session, (uint64_t)i);

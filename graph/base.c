@@ -167,8 +167,10 @@ wr_status wr_replace_write(wr_replace *r, const void *data, size_t n, wr_error *
         ssize_t put = write(r->fd, at, n);
         if (put < 0 && errno == EINTR) continue;
         if (put < 0)
-            return wr_fail(err, WR_ERR_IO, "%s: cannot write: %s; the file it would replace is "
-                           "unchanged", r->tmp, strerror(errno));
+            return wr_fail(err, WR_ERR_IO,
+                           "%s: cannot write: %s; the file it would replace is "
+                           "unchanged",
+                           r->tmp, strerror(errno));
         at += put;
         n -= (size_t)put;
     }
@@ -192,8 +194,8 @@ wr_status wr_replace_commit(wr_replace *r, wr_error *err) {
     bool closed = close(r->fd) == 0;
     r->fd = -1;
     if (!synced || !closed || rename(r->tmp, r->path) != 0) {
-        wr_status status = wr_fail(err, WR_ERR_IO, "%s: cannot finish writing: %s", r->path,
-                                   strerror(errno));
+        wr_status status =
+            wr_fail(err, WR_ERR_IO, "%s: cannot finish writing: %s", r->path, strerror(errno));
         wr_replace_abandon(r);
         return status;
     }
@@ -231,8 +233,8 @@ wr_status wr_make_dirs(const char *path, wr_error *err) {
         char old = *p;
         *p = '\0';
         if (mkdir(copy, 0777) != 0 && errno != EEXIST)
-            status = wr_fail(err, WR_ERR_IO, "%s: cannot make the directory: %s", copy,
-                             strerror(errno));
+            status =
+                wr_fail(err, WR_ERR_IO, "%s: cannot make the directory: %s", copy, strerror(errno));
         *p = old;
         if (old == '\0') break;
     }

@@ -33,7 +33,7 @@ typedef struct wr_error {
 
 #if defined(__GNUC__)
 #define WR_PRINTF(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
-#define WR_NORETURN __attribute__((noreturn))
+#define WR_NORETURN                   __attribute__((noreturn))
 #else
 #define WR_PRINTF(fmt_arg, first_arg)
 #define WR_NORETURN

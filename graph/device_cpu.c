@@ -50,9 +50,15 @@ static void cpu_close(wr_device *d) { free(d); }
 wr_device *wr_device_cpu(void) {
     wr_device *d = malloc(sizeof *d);
     if (d == NULL) return NULL;
-    *d = (wr_device){.name = "cpu", .host_memory = true, .alloc = cpu_alloc,
-                     .release = cpu_release, .upload = cpu_copy, .download = cpu_copy,
-                     .kernel = cpu_kernel, .prepare = cpu_prepare, .run = cpu_run,
+    *d = (wr_device){.name = "cpu",
+                     .host_memory = true,
+                     .alloc = cpu_alloc,
+                     .release = cpu_release,
+                     .upload = cpu_copy,
+                     .download = cpu_copy,
+                     .kernel = cpu_kernel,
+                     .prepare = cpu_prepare,
+                     .run = cpu_run,
                      .close = cpu_close};
     return d;
 }

@@ -15,7 +15,8 @@ typedef struct wr_dim {
 enum { WR_MAX_SYMBOLS = 16, WR_MAX_RANK = 5 };
 #define WR_DIM_LITERAL 0x80000000u
 
-/* The values of the symbols in one run; 0 is "not bound". Index: the symbol's order of declaration. */
+/* The values of the symbols in one run; 0 is "not bound". Index: the symbol's order of declaration.
+ */
 typedef struct wr_binding {
     int64_t value[WR_MAX_SYMBOLS];
 } wr_binding;

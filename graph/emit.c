@@ -1,4 +1,5 @@
-/* emit.c: making nodes: arity and type checks, shape rule, hash-consing; and the graph's own rows. */
+/* emit.c: making nodes: arity and type checks, shape rule, hash-consing; and the graph's own rows.
+ */
 #include "graph/graph_internal.h"
 
 #include <stdio.h>
@@ -30,7 +31,8 @@ static bool check_dims_made(wr_shape_ctx *c) {
             if (c->out[k].dim[i].id == 0)
                 return wr_shape_fail(c, NULL, "declare the symbol with a suitable multiple_of",
                                      "the size of axis %d of the result cannot be written as a "
-                                     "whole number of its symbols", i);
+                                     "whole number of its symbols",
+                                     i);
     return true;
 }
 
@@ -42,9 +44,16 @@ static wr finish(wr_graph *g, const wr_shape_ctx *c, bool unique) {
     }
     for (int i = 0; i < c->n_in; i++)
         in[i] = c->in[i].id;
-    wr__made m = {.op = c->op, .loc = c->loc, .scope = g->scope, .n_in = c->n_in, .in = in,
-                  .attr = c->attr, .type = c->out, .unique = unique,
-                  .origin = g->derivation.origin, .role = g->derivation.role};
+    wr__made m = {.op = c->op,
+                  .loc = c->loc,
+                  .scope = g->scope,
+                  .n_in = c->n_in,
+                  .in = in,
+                  .attr = c->attr,
+                  .type = c->out,
+                  .unique = unique,
+                  .origin = g->derivation.origin,
+                  .role = g->derivation.role};
     if (m.origin != 0 && m.role != WR_FORWARD) { /* a derived node stands where its origin stands */
         m.scope = g->node[m.origin].scope;
         m.loc_id = g->node[m.origin].loc;
@@ -55,8 +64,8 @@ static wr finish(wr_graph *g, const wr_shape_ctx *c, bool unique) {
     return (wr){g, id};
 }
 
-wr wr_emit_in(wr_graph *g, wr_loc loc, const wr_op *op, int n_in, const wr *in,
-              const wr_attr *attr, bool unique) {
+wr wr_emit_in(wr_graph *g, wr_loc loc, const wr_op *op, int n_in, const wr *in, const wr_attr *attr,
+              bool unique) {
     wr poison = {g, 0};
     wr_shape_ctx c = {.g = g, .op = op, .loc = loc, .n_in = n_in, .in = in, .attr = attr};
     for (int i = 0; i < n_in; i++) {
@@ -107,8 +116,10 @@ static wr add_source(wr_loc loc, wr_graph *g, const wr_op *op, const wr_attr *at
     for (int i = 0; i < rank; i++) {
         type.dim[i] = dims[i];
         if (dims[i].id == 0)
-            return wr_mistake(g, loc, "%s: the size of axis %d is not a whole number of declared "
-                              "symbols; check multiple_of in wr_sym", op->name, i);
+            return wr_mistake(g, loc,
+                              "%s: the size of axis %d is not a whole number of declared "
+                              "symbols; check multiple_of in wr_sym",
+                              op->name, i);
     }
     wr__made m = {.op = op, .loc = loc, .scope = g->scope, .attr = attr, .type = &type};
     uint32_t id = wr__node_add(g, &m);
@@ -169,8 +180,10 @@ wr wr_param_at(wr_loc loc, wr_graph *g, const char *name, wr_dtype t, int rank, 
                wr_init init) {
     for (int i = 0; i < rank; i++)
         if (!wr_dim_is_literal(dims[i]))
-            return wr_mistake(g, loc, "parameter \"%s\": axis %d is symbolic; a parameter has "
-                              "fixed sizes (wr_n(512))", name, i);
+            return wr_mistake(g, loc,
+                              "parameter \"%s\": axis %d is symbolic; a parameter has "
+                              "fixed sizes (wr_n(512))",
+                              name, i);
     return persistent(loc, g, &wr_op_param, name, t, rank, dims, init);
 }
 
@@ -206,25 +219,38 @@ wr wr_scalar_at(wr_loc loc, wr_graph *g, wr_dtype t, double value) {
 }
 
 /* Sources and outputs get their types where they are made, never by rule. */
-static bool no_rule(wr_shape_ctx *c) { return wr_shape_fail(c, NULL, NULL, "is not built this way"); }
+static bool no_rule(wr_shape_ctx *c) {
+    return wr_shape_fail(c, NULL, NULL, "is not built this way");
+}
 
 #define SOURCE_FIELDS                                                                              \
     .traits = WR_SOURCE, .shape = no_rule, .no_grad = "a source: gradients end here",              \
     .no_inverse = "a source has no operand", .no_sample = "a source"
-const wr_op wr_op_input = {.name = "input", .doc = "a tensor fed at every run", SOURCE_FIELDS,
-                           .attrs = {{"name", WR_ATTR_TEXT}, {"init", WR_ATTR_INT},
-                                     {"a", WR_ATTR_REAL}, {"b", WR_ATTR_REAL}}};
-const wr_op wr_op_param = {.name = "parameter", .doc = "a trainable tensor", SOURCE_FIELDS,
-                           .attrs = {{"name", WR_ATTR_TEXT}, {"init", WR_ATTR_INT},
-                                     {"a", WR_ATTR_REAL}, {"b", WR_ATTR_REAL}}};
-const wr_op wr_op_state = {.name = "state", .doc = "a persistent tensor that is not trained",
-                           SOURCE_FIELDS,
-                           .attrs = {{"name", WR_ATTR_TEXT}, {"init", WR_ATTR_INT},
-                                     {"a", WR_ATTR_REAL}, {"b", WR_ATTR_REAL}}};
-const wr_op wr_op_const = {.name = "constant", .doc = "fixed contents", SOURCE_FIELDS,
-                           .attrs = {{"data", WR_ATTR_BLOB}}};
-const wr_op wr_op_output = {.name = "output", .doc = "another output of its operand", .n_in = 1,
-                            .attrs = {{"index", WR_ATTR_INT}}, .shape = no_rule,
+const wr_op wr_op_input = {
+    .name = "input",
+    .doc = "a tensor fed at every run",
+    SOURCE_FIELDS,
+    .attrs = {
+        {"name", WR_ATTR_TEXT}, {"init", WR_ATTR_INT}, {"a", WR_ATTR_REAL}, {"b", WR_ATTR_REAL}}};
+const wr_op wr_op_param = {
+    .name = "parameter",
+    .doc = "a trainable tensor",
+    SOURCE_FIELDS,
+    .attrs = {
+        {"name", WR_ATTR_TEXT}, {"init", WR_ATTR_INT}, {"a", WR_ATTR_REAL}, {"b", WR_ATTR_REAL}}};
+const wr_op wr_op_state = {
+    .name = "state",
+    .doc = "a persistent tensor that is not trained",
+    SOURCE_FIELDS,
+    .attrs = {
+        {"name", WR_ATTR_TEXT}, {"init", WR_ATTR_INT}, {"a", WR_ATTR_REAL}, {"b", WR_ATTR_REAL}}};
+const wr_op wr_op_const = {
+    .name = "constant", .doc = "fixed contents", SOURCE_FIELDS, .attrs = {{"data", WR_ATTR_BLOB}}};
+const wr_op wr_op_output = {.name = "output",
+                            .doc = "another output of its operand",
+                            .n_in = 1,
+                            .attrs = {{"index", WR_ATTR_INT}},
+                            .shape = no_rule,
                             .no_grad = "belongs to the row of its operand",
                             .no_inverse = "belongs to the row of its operand",
                             .no_sample = "belongs to the row of its operand"};

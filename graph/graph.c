@@ -160,9 +160,16 @@ static uint32_t append(wr_graph *g, const wr__made *m, int n_attr, uint64_t hash
     uint32_t loc = m->loc_id != 0 ? m->loc_id : loc_id(g, m->loc);
     if (loc == 0 || !reserve(g, m, n_attr, n_out)) return 0;
     uint32_t id = (uint32_t)g->n;
-    wr_node x = {.op = m->op, .in = (uint32_t)g->n_edges, .attr = (uint32_t)g->n_attrs,
-                 .name = m->name, .scope = m->scope, .loc = loc, .origin = m->origin,
-                 .n_in = (uint16_t)m->n_in, .n_out = (uint8_t)n_out, .role = (uint8_t)m->role};
+    wr_node x = {.op = m->op,
+                 .in = (uint32_t)g->n_edges,
+                 .attr = (uint32_t)g->n_attrs,
+                 .name = m->name,
+                 .scope = m->scope,
+                 .loc = loc,
+                 .origin = m->origin,
+                 .n_in = (uint16_t)m->n_in,
+                 .n_out = (uint8_t)n_out,
+                 .role = (uint8_t)m->role};
     fill_type(&x, &m->type[0]);
     for (int i = 0; i < m->n_in; i++)
         g->edge[g->n_edges++] = m->in[i];
@@ -194,9 +201,16 @@ uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uin
     wr_type type[WR_MAX_OUTPUTS];
     for (int k = 0; k < x->n_out; k++)
         type[k] = wr_type_of((wr){(wr_graph *)(uintptr_t)from, id + (uint32_t)k});
-    wr__made m = {.op = x->op, .name = x->name, .scope = x->scope, .loc_id = x->loc,
-                  .origin = x->origin, .role = (wr_role)x->role, .n_in = x->n_in, .in = in,
-                  .attr = x->attr < from->n_attrs ? &from->attr[x->attr] : NULL, .type = type,
+    wr__made m = {.op = x->op,
+                  .name = x->name,
+                  .scope = x->scope,
+                  .loc_id = x->loc,
+                  .origin = x->origin,
+                  .role = (wr_role)x->role,
+                  .n_in = x->n_in,
+                  .in = in,
+                  .attr = x->attr < from->n_attrs ? &from->attr[x->attr] : NULL,
+                  .type = type,
                   .unique = unique || (x->op->traits & WR_STATEFUL)};
     return wr__node_add(g, &m);
 }

@@ -73,7 +73,8 @@ bool wr_graph_ok(const wr_graph *g);
 /* All diagnostics, one paragraph each; free with wr_str_free. */
 void wr_graph_report(const wr_graph *g, wr_str *out);
 size_t wr_graph_diagnostics(const wr_graph *g);
-/* WR_OK, or an error: the report, or that memory was out (mistakes may be its consequences only). */
+/* WR_OK, or an error: the report, or that memory was out (mistakes may be its consequences only).
+ */
 wr_status wr_graph_status(const wr_graph *g, wr_error *err);
 
 /* ---- sizes ---- */
@@ -129,11 +130,11 @@ wr wr_scalar_at(wr_loc loc, wr_graph *g, wr_dtype t, double value);
 #define WR_DIMS(...)                                                                               \
     (int)(sizeof((wr_dim[]){__VA_ARGS__}) / sizeof(wr_dim)), (const wr_dim[]) { __VA_ARGS__ }
 /* wr_input(g, "x", WR_F32, WR_DIMS(B, T, wr_n(512))) */
-#define wr_input(g, name, ...)       wr_input_at(WR_HERE, g, name, __VA_ARGS__)
-#define wr_param(g, name, ...)       wr_param_at(WR_HERE, g, name, __VA_ARGS__)
-#define wr_state(g, name, ...)       wr_state_at(WR_HERE, g, name, __VA_ARGS__)
-#define wr_const(g, ...)             wr_const_at(WR_HERE, g, __VA_ARGS__)
-#define wr_scalar(g, dtype, value)   wr_scalar_at(WR_HERE, g, dtype, value)
+#define wr_input(g, name, ...)     wr_input_at(WR_HERE, g, name, __VA_ARGS__)
+#define wr_param(g, name, ...)     wr_param_at(WR_HERE, g, name, __VA_ARGS__)
+#define wr_state(g, name, ...)     wr_state_at(WR_HERE, g, name, __VA_ARGS__)
+#define wr_const(g, ...)           wr_const_at(WR_HERE, g, __VA_ARGS__)
+#define wr_scalar(g, dtype, value) wr_scalar_at(WR_HERE, g, dtype, value)
 
 /* Give a node a name for messages and pictures (the first name stays). Returns x. */
 wr wr_named(wr x, const char *fmt, ...) WR_PRINTF(2, 3);
@@ -147,8 +148,8 @@ static inline bool wr_is_poison(wr x) { return x.id == 0; }
 
 void wr_scope_push(wr_graph *g, const char *fmt, ...) WR_PRINTF(2, 3);
 void wr_scope_pop(wr_graph *g);
-/* From here to the matching pop, keep only this scope's inputs for the gradient and compute the rest
- * again: less memory, more time. */
+/* From here to the matching pop, keep only this scope's inputs for the gradient and compute the
+ * rest again: less memory, more time. */
 void wr_scope_recompute(wr_graph *g);
 
 typedef struct wr__scope_guard {
@@ -159,8 +160,8 @@ wr__scope_guard wr__scope_enter(wr_graph *g, const char *fmt, ...) WR_PRINTF(2, 
 void wr__scope_leave(wr__scope_guard *guard);
 /* WR_SCOPE(g, "layer%d", i) { ... }: also left properly by return, break and continue. */
 #define WR_SCOPE(g, ...)                                                                           \
-    for (wr__scope_guard wr__guard __attribute__((cleanup(wr__scope_leave))) =                     \
-             wr__scope_enter(g, __VA_ARGS__);                                                      \
+    for (wr__scope_guard wr__guard                                                                 \
+         __attribute__((cleanup(wr__scope_leave))) = wr__scope_enter(g, __VA_ARGS__);              \
          !wr__guard.done; wr__guard.done = true)
 
 /* ---- reading a graph (passes, planner, pictures) ---- */

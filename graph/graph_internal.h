@@ -45,8 +45,8 @@ uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uin
 /* Record a diagnostic (copied). */
 void wr__diagnose(wr_graph *g, const wr_str *text);
 void wr__out_of_memory(wr_graph *g);
-/* Append "  called from f file:line <- ..." for the present call stack, from the caller of the user's
- * function `loc` on, where a tracer is built in. */
+/* Append "  called from f file:line <- ..." for the present call stack, from the caller of the
+ * user's function `loc` on, where a tracer is built in. */
 void wr__trace_append(wr_loc loc, wr_str *out);
 
 #endif

@@ -14,9 +14,10 @@ enum { WR_MAX_OUTPUTS = 4, WR_MAX_ATTRS = 8, WR_ANY_INPUTS = 65535 };
 typedef enum wr_trait {
     WR_ELEMENTWISE = 1, /* out[i] depends on in[k][i] only (suffix operands repeat) */
     WR_REDUCE = 2,
-    WR_VIEW = 4,    /* output 0 is input 0's bytes under other dims */
-    WR_RANDOM = 8,  /* attribute "stream" is unique, so equal nodes never merge */
-    WR_STATEFUL = 16, /* writes to its inputs in `writes`; never merged, never dropped, keeps order */
+    WR_VIEW = 4,   /* output 0 is input 0's bytes under other dims */
+    WR_RANDOM = 8, /* attribute "stream" is unique, so equal nodes never merge */
+    WR_STATEFUL =
+        16,         /* writes to its inputs in `writes`; never merged, never dropped, keeps order */
     WR_SOURCE = 32, /* input, parameter, state, constant */
     WR_MIXED = 64,  /* operands may differ in dtype */
     WR_COMMUTES = 128
@@ -75,10 +76,10 @@ typedef struct wr_call {
     const wr_tensor *in;
     const wr_tensor *out;
     int n_in, n_out;
-    const wr_attr *attr; /* dims evaluated */
+    const wr_attr *attr;     /* dims evaluated */
     const void *const *blob; /* per attribute: the bytes of a WR_ATTR_BLOB, else NULL */
-    void *workspace;     /* `cost.workspace` bytes, 256-byte aligned */
-    void *prepared;      /* what `prepare` made, or NULL */
+    void *workspace;         /* `cost.workspace` bytes, 256-byte aligned */
+    void *prepared;          /* what `prepare` made, or NULL */
     const wr_run_env *env;
 } wr_call;
 /* Kernels take contiguous tensors. A failure (an index out of range) goes to env->err. */
@@ -114,7 +115,8 @@ bool wr_contribute(wr_grad_ctx *c, int k, wr x);
 /* ---- expansion: the same function in simpler rows ---- */
 
 /* A row with `expand` and no `grad` has the gradient of its expansion. `vjp` (given by autodiff)
- * adds the cotangents of `ins` for outputs `outs` with cotangents `cots`, treating ins as leaves. */
+ * adds the cotangents of `ins` for outputs `outs` with cotangents `cots`, treating ins as leaves.
+ */
 typedef struct wr_expand_ctx {
     wr_graph *g;
     int n_in;
@@ -131,10 +133,10 @@ typedef enum wr_fill {
     WR_FILL_REAL,     /* normal */
     WR_FILL_POSITIVE, /* in [0.5, 2] */
     WR_FILL_UNIT,     /* in (0.1, 0.9) */
-    WR_FILL_APART,    /* distinct values at least 0.05 apart, none near 0: safe for kinks and ties */
-    WR_FILL_MASK,     /* 0 or 1 */
-    WR_FILL_INDEX,    /* whole numbers in [0, limit) */
-    WR_FILL_LENGTH    /* whole numbers in [0, limit], first one = limit */
+    WR_FILL_APART, /* distinct values at least 0.05 apart, none near 0: safe for kinks and ties */
+    WR_FILL_MASK,  /* 0 or 1 */
+    WR_FILL_INDEX, /* whole numbers in [0, limit) */
+    WR_FILL_LENGTH /* whole numbers in [0, limit], first one = limit */
 } wr_fill;
 
 typedef struct wr_sample wr_sample; /* the tests' generator; see tests/helpers/sample.h */
@@ -169,9 +171,9 @@ struct wr_op {
     /* Inverse rule; see autodiff/invert.h. */
     bool (*inverse)(struct wr_inverse_ctx *c);
     const char *no_inverse;
-    int inplace;     /* 1 + the operand whose buffer output 0 may take, 0: none */
+    int inplace;                     /* 1 + the operand whose buffer output 0 may take, 0: none */
     bool (*writes)(int k, int n_in); /* stateful rows: is input k written? */
-    const char *label; /* in pictures; NULL: the name */
+    const char *label;               /* in pictures; NULL: the name */
     wr (*sample)(wr_sample *s);
     const char *no_sample; /* reason */
     const void *extra;     /* the family's own data, e.g. the tile functions of elementwise rows */
@@ -180,8 +182,8 @@ struct wr_op {
 /* Make a node (or find the equal one). `loc` is the user's line. Poison when anything is wrong. */
 wr wr_emit(wr_loc loc, const wr_op *op, int n_in, const wr *in, const wr_attr *attr);
 /* The same for a row without inputs, or one that must not be merged (`unique`). */
-wr wr_emit_in(wr_graph *g, wr_loc loc, const wr_op *op, int n_in, const wr *in,
-              const wr_attr *attr, bool unique);
+wr wr_emit_in(wr_graph *g, wr_loc loc, const wr_op *op, int n_in, const wr *in, const wr_attr *attr,
+              bool unique);
 /* A fresh stream number for a random op. */
 int64_t wr_next_stream(wr_graph *g);
 /* Record a mistake that no op's shape rule finds (a layer's argument, say). Returns poison. */
@@ -196,6 +198,12 @@ int wr_op_attr_count(const wr_op *op);
 /* Rows that are the graph's own structure. */
 extern const wr_op wr_op_input, wr_op_param, wr_op_state, wr_op_const, wr_op_output;
 /* Attribute positions of parameters and states. */
-enum { WR_SOURCE_NAME = 0, WR_SOURCE_INIT = 1, WR_SOURCE_A = 2, WR_SOURCE_B = 3, WR_CONST_BLOB = 0 };
+enum {
+    WR_SOURCE_NAME = 0,
+    WR_SOURCE_INIT = 1,
+    WR_SOURCE_A = 2,
+    WR_SOURCE_B = 3,
+    WR_CONST_BLOB = 0
+};
 
 #endif

@@ -100,7 +100,9 @@ static totals count_steps(const planner *pl) {
 static wr_tensor describe(const wr_plan *p, uint32_t id) {
     const wr_node *x = wr_node_at(p->g, id);
     const wr_value *v = &p->value[id];
-    return (wr_tensor){.dim = v->dim, .rank = x->rank, .dtype = (wr_dtype)x->dtype,
+    return (wr_tensor){.dim = v->dim,
+                       .rank = x->rank,
+                       .dtype = (wr_dtype)x->dtype,
                        .n = count_elements(v, x->rank)};
 }
 
@@ -124,9 +126,13 @@ static void add_step(planner *pl, uint32_t id, size_t *tensor, size_t *attr) {
     wr_step *s = &p->step[p->n_steps];
     s->node = id;
     s->kernel = pl->device->kernel(pl->device, x->op);
-    s->call = (wr_call){.in = &p->tensor[*tensor], .out = &p->tensor[*tensor + x->n_in],
-                        .n_in = x->n_in, .n_out = x->n_out, .attr = &p->attr[*attr],
-                        .blob = &p->blob[*attr], .env = &pl->env};
+    s->call = (wr_call){.in = &p->tensor[*tensor],
+                        .out = &p->tensor[*tensor + x->n_in],
+                        .n_in = x->n_in,
+                        .n_out = x->n_out,
+                        .attr = &p->attr[*attr],
+                        .blob = &p->blob[*attr],
+                        .env = &pl->env};
     for (int k = 0; k < x->n_in; k++)
         p->tensor_node[(*tensor)++] = wr_node_inputs(pl->g, id)[k];
     for (int k = 0; k < x->n_out; k++)
@@ -276,8 +282,7 @@ static size_t collect_intervals(planner *pl, interval *out) {
             if (v->place == WR_PLACE_ARENA && v->root == id && v->bytes > 0)
                 out[n++] = (interval){align_up(v->bytes), v->first, v->last, id};
         }
-        if (s->workspace_bytes > 0)
-            out[n++] = (interval){align_up(s->workspace_bytes), i, i, 0};
+        if (s->workspace_bytes > 0) out[n++] = (interval){align_up(s->workspace_bytes), i, i, 0};
     }
     qsort(out, n, sizeof *out, by_first);
     return n;
@@ -387,7 +392,12 @@ wr_status wr_plan_new(const wr_graph *g, const bool *live, int n_roots, const ui
     if (p == NULL) return wr_fail_memory(err, "a plan", sizeof *p);
     p->g = g;
     p->binding = *b;
-    planner pl = {.p = p, .g = g, .live = live, .device = d, .slots = slots, .err = err,
+    planner pl = {.p = p,
+                  .g = g,
+                  .live = live,
+                  .device = d,
+                  .slots = slots,
+                  .err = err,
                   .env = {.threads = threads, .err = err}};
     wr_status status = allocate(&pl);
     if (status == WR_OK) status = make_steps(&pl);

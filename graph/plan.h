@@ -10,31 +10,31 @@
 
 /* Where a value's bytes are. */
 typedef enum wr_place {
-    WR_PLACE_NONE,   /* nobody reads it */
-    WR_PLACE_ARENA,  /* offset in the activation arena */
-    WR_PLACE_STORE,  /* a persistent tensor of the session: parameter or state */
-    WR_PLACE_CONST,  /* a constant's bytes */
-    WR_PLACE_INPUT   /* fed by the caller */
+    WR_PLACE_NONE,  /* nobody reads it */
+    WR_PLACE_ARENA, /* offset in the activation arena */
+    WR_PLACE_STORE, /* a persistent tensor of the session: parameter or state */
+    WR_PLACE_CONST, /* a constant's bytes */
+    WR_PLACE_INPUT  /* fed by the caller */
 } wr_place;
 
 typedef struct wr_value {
     wr_place place;
-    size_t offset;      /* arena */
-    uint32_t index;     /* store slot, input slot */
+    size_t offset;  /* arena */
+    uint32_t index; /* store slot, input slot */
     size_t bytes;
-    int first, last;    /* steps */
-    uint32_t root;      /* the node whose buffer this is (views, in-place) */
+    int first, last; /* steps */
+    uint32_t root;   /* the node whose buffer this is (views, in-place) */
     int64_t dim[WR_MAX_RANK];
 } wr_value;
 
 typedef struct wr_step {
     uint32_t node;
     wr_kernel kernel;
-    wr_call call;       /* in/out/attr/blob point into the plan's own arrays */
+    wr_call call; /* in/out/attr/blob point into the plan's own arrays */
     size_t workspace_offset, workspace_bytes;
     double flops, bytes;
     const wr_prepare *prepare;
-    double seconds;     /* summed over profiled runs */
+    double seconds; /* summed over profiled runs */
 } wr_step;
 
 struct wr_plan {
@@ -43,7 +43,7 @@ struct wr_plan {
     wr_value *value; /* per node id */
     wr_step *step;
     int n_steps;
-    wr_tensor *tensor; /* operands of all steps, one after the other */
+    wr_tensor *tensor;     /* operands of all steps, one after the other */
     uint32_t *tensor_node; /* the node of each */
     size_t n_tensors;
     wr_attr *attr;

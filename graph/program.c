@@ -144,8 +144,11 @@ static uint32_t copy_with(recompute *c, uint32_t id, bool again) {
 wr_graph *wr_pass_recompute(const wr_graph *g, int n_roots, uint32_t *roots) {
     uint32_t n = wr_node_count(g);
     bool *live = wr_live_nodes(g, n_roots, roots);
-    recompute c = {.old = g, .now = wr_graph_like(g), .map = calloc(n, sizeof *c.map),
-                   .again = calloc(n, sizeof *c.again), .ok = true};
+    recompute c = {.old = g,
+                   .now = wr_graph_like(g),
+                   .map = calloc(n, sizeof *c.map),
+                   .again = calloc(n, sizeof *c.again),
+                   .ok = true};
     c.ok = live != NULL && c.now != NULL && c.map != NULL && c.again != NULL;
     for (uint32_t id = 1; c.ok && id < n; id++) {
         if (!live[id]) continue;

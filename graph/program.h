@@ -13,7 +13,7 @@ typedef struct wr_rewrite {
     const uint32_t *map;   /* old id -> new id, for ids before this one */
     const uint32_t *users; /* per old node: number of live uses (a root counts as one) */
     const bool *live;
-    void *pass;            /* the pass' own data */
+    void *pass; /* the pass' own data */
 } wr_rewrite;
 
 /* A rule makes what replaces node `id` in `now` and returns it, or poison: not mine. */

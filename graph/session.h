@@ -13,8 +13,8 @@ typedef struct wr_session_options {
     const char *device; /* NULL: cpu */
     int threads;        /* 0: all processors */
     uint64_t seed;
-    int plan_cap;       /* plans kept over all programs; 0: 64 */
-    bool profile;       /* time every step */
+    int plan_cap; /* plans kept over all programs; 0: 64 */
+    bool profile; /* time every step */
 } wr_session_options;
 
 wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_error *err);
@@ -30,7 +30,8 @@ typedef struct wr_feed {
 
 /* Run a program. Symbols get their values from the feeds' sizes; parameters and states that the
  * session does not have yet begin by their initialiser: the same values for the same seed and name.
- * Errors: an input not fed or fed twice, a size that contradicts, a value out of a symbol's range. */
+ * Errors: an input not fed or fed twice, a size that contradicts, a value out of a symbol's range.
+ */
 wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_feed *feeds,
                          wr_error *err);
 /* Output k of the last run of `p`; on the host. */

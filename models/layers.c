@@ -18,7 +18,7 @@ static const wr_init GLOROT = {WR_INIT_GLOROT_UNIFORM, 1, 0};
 
 wr wr_layer_linear(wr x, const char *name, int n) {
     wr y = x;
-    WR_SCOPE(x.g, "%s", name) {
+    WR_SCOPE (x.g, "%s", name) {
         wr w = wr_param(x.g, "W", wr_dtype_of(x), WR_DIMS(wr_dim_of(x, -1), wr_n(n)), GLOROT);
         wr b = wr_param(x.g, "b", wr_dtype_of(x), WR_DIMS(wr_n(n)), ZERO);
         y = wr_add(wr_matmul(x, w), b);
@@ -28,7 +28,7 @@ wr wr_layer_linear(wr x, const char *name, int n) {
 
 wr wr_layer_norm_params(wr x, const char *name) {
     wr y = x;
-    WR_SCOPE(x.g, "%s", name) {
+    WR_SCOPE (x.g, "%s", name) {
         wr gain = wr_param(x.g, "gain", wr_dtype_of(x), WR_DIMS(wr_dim_of(x, -1)), ONE);
         wr bias = wr_param(x.g, "bias", wr_dtype_of(x), WR_DIMS(wr_dim_of(x, -1)), ZERO);
         y = wr_layer_norm(x, gain, bias, 1e-5);

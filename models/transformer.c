@@ -1,5 +1,5 @@
-/* transformer.c: the Transformer of Vaswani et al. (2017), as published (post-norm) or with the norm
- * in front of each block (Xiong et al. 2020). See transformer.h for the letters. */
+/* transformer.c: the Transformer of Vaswani et al. (2017), as published (post-norm) or with the
+ * norm in front of each block (Xiong et al. 2020). See transformer.h for the letters. */
 #include "models/transformer.h"
 
 #include "models/layers.h"
@@ -24,7 +24,7 @@ typedef wr (*block_fn)(const wr_transformer *t, wr x, const void *context);
 static wr residual(const wr_transformer *t, const char *name, wr x, block_fn block,
                    const void *context) {
     wr y = x;
-    WR_SCOPE(x.g, "%s", name) {
+    WR_SCOPE (x.g, "%s", name) {
         bool pre = t->m.norm == WR_RECIPE_NORM_PRE;
         wr h = block(t, pre ? wr_layer_norm_params(x, "norm") : x, context);
         y = wr_add(x, wr_dropout(h, rate(t, t->m.dropout)));
@@ -40,8 +40,8 @@ typedef struct attend {
 
 static wr attention_block(const wr_transformer *t, wr x, const void *context) {
     const attend *a = context;
-    wr_mha o = {.heads = t->m.heads, .dropout = rate(t, t->m.attention_dropout),
-                .causal = a->causal};
+    wr_mha o = {
+        .heads = t->m.heads, .dropout = rate(t, t->m.attention_dropout), .causal = a->causal};
     return wr_layer_attention(x, a->memory.id == 0 ? x : a->memory, a->key_len, &o);
 }
 
@@ -96,9 +96,9 @@ static wr final_norm(const wr_transformer *t, wr x) {
 wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len) {
     wr x = embed_sequence(t, src, false);
     attend self = {.key_len = src_len};
-    WR_SCOPE(src.g, "encoder") {
+    WR_SCOPE (src.g, "encoder") {
         for (int i = 0; i < t->m.encoder_layers; i++)
-            WR_SCOPE(src.g, "layer%d", i) {
+            WR_SCOPE (src.g, "layer%d", i) {
                 x = residual(t, "self", x, attention_block, &self);
                 x = residual(t, "ffn", x, ffn_block, NULL);
             }
@@ -111,9 +111,9 @@ wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_
     wr x = embed_sequence(t, tgt_in, true);
     attend self = {.key_len = tgt_len, .causal = true};
     attend source = {.memory = memory, .key_len = src_len};
-    WR_SCOPE(tgt_in.g, "decoder") {
+    WR_SCOPE (tgt_in.g, "decoder") {
         for (int i = 0; i < t->m.decoder_layers; i++)
-            WR_SCOPE(tgt_in.g, "layer%d", i) {
+            WR_SCOPE (tgt_in.g, "layer%d", i) {
                 x = residual(t, "self", x, attention_block, &self);
                 x = residual(t, "source", x, attention_block, &source);
                 x = residual(t, "ffn", x, ffn_block, NULL);
@@ -132,9 +132,8 @@ wr_transformer_loss wr_transformer_loss_of(const wr_transformer *t, const wr_tra
     wr_dim n = wr_dim_mul(g, B, T);
     wr valid = wr_sequence_mask(b->tgt_len, T, t->dtype); /* [B, T] */
     wr logits = wr_transformer_logits(t, wr_reshape(h, WR_DIMS(n, wr_n(t->m.dim))));
-    wr_cross_entropy_out ce =
-        wr_cross_entropy(logits, wr_reshape(b->tgt_out, WR_DIMS(n)),
-                         wr_reshape(valid, WR_DIMS(n)), label_smoothing);
+    wr_cross_entropy_out ce = wr_cross_entropy(logits, wr_reshape(b->tgt_out, WR_DIMS(n)),
+                                               wr_reshape(valid, WR_DIMS(n)), label_smoothing);
     return (wr_transformer_loss){.loss = wr_named(wr_sum_all(ce.loss), "loss"),
                                  .nll = wr_named(wr_sum_all(ce.nll), "nll"),
                                  .tokens = wr_named(wr_sum_all(valid), "tokens"),
@@ -166,10 +165,12 @@ wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, 
     int64_t one = 1;
     wr start = wr_const(g, WR_I32, 1, &one, &zero);
     wr memory = wr_transformer_encode(t, src, src_len);
-    WR_SCOPE(g, "decoder") {
+    WR_SCOPE (g, "decoder") {
         for (int i = 0; i < t->m.decoder_layers; i++)
-            WR_SCOPE(g, "layer%d", i) {
-                WR_SCOPE(g, "source") { fill_source_cache(t, c, memory, start, rows); }
+            WR_SCOPE (g, "layer%d", i) {
+                WR_SCOPE (g, "source") {
+                    fill_source_cache(t, c, memory, start, rows);
+                }
             }
     }
     return memory;
@@ -213,9 +214,9 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
                      .cache = c};
     wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
     wr x = wr_add(embed(t, token, true), wr_embedding(table, s.position));
-    WR_SCOPE(g, "decoder") {
+    WR_SCOPE (g, "decoder") {
         for (int i = 0; i < t->m.decoder_layers; i++)
-            WR_SCOPE(g, "layer%d", i) {
+            WR_SCOPE (g, "layer%d", i) {
                 x = residual(t, "self", x, cached_self_block, &s);
                 x = residual(t, "source", x, cached_source_block, &s);
                 x = residual(t, "ffn", x, ffn_block, NULL);

@@ -1,4 +1,5 @@
-/* transformer.h: the autoregressive Transformer (Vaswani et al. 2017): training and decoding graphs.
+/* transformer.h: the autoregressive Transformer (Vaswani et al. 2017): training and decoding
+ * graphs.
  *
  * Letters: B batch, S source length, T target length, D model width, H heads, V vocabulary. All
  * token inputs are i32; padding is told by lengths, never by token values. */
@@ -18,7 +19,7 @@ typedef struct wr_transformer {
 
 /* Inputs of the training and scoring graphs. */
 typedef struct wr_transformer_batch {
-    wr src, src_len; /* [B, S], [B] */
+    wr src, src_len;             /* [B, S], [B] */
     wr tgt_in, tgt_out, tgt_len; /* [B, T], [B, T], [B] */
 } wr_transformer_batch;
 
@@ -34,9 +35,9 @@ wr wr_transformer_logits(const wr_transformer *t, wr h);
 
 /* The loss of a batch. */
 typedef struct wr_transformer_loss {
-    wr loss;   /* scalar: sum over target tokens of the label-smoothed cross-entropy */
-    wr nll;    /* scalar: the same without smoothing */
-    wr tokens; /* scalar: number of target tokens, ends included */
+    wr loss;      /* scalar: sum over target tokens of the label-smoothed cross-entropy */
+    wr nll;       /* scalar: the same without smoothing */
+    wr tokens;    /* scalar: number of target tokens, ends included */
     wr token_nll; /* [B, T], 0 behind the sentence */
 } wr_transformer_loss;
 wr_transformer_loss wr_transformer_loss_of(const wr_transformer *t, const wr_transformer_batch *b,
@@ -47,8 +48,8 @@ typedef struct wr_transformer_cache {
     int rows, src_len, tgt_len;
 } wr_transformer_cache;
 
-/* Encode src [B, S] and fill the caches of the decoder's source attention; the result (the encoder's
- * output) is only there to be run. */
+/* Encode src [B, S] and fill the caches of the decoder's source attention; the result (the
+ * encoder's output) is only there to be run. */
 wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g);
 
 /* One step: inputs `token` [B, 1], `position` [1], `rows` [B] (the cache rows that the hypotheses

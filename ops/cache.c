@@ -38,8 +38,7 @@ static bool write_shape(wr_shape_ctx *c) {
     if (!select_shape(c) || !has_row_numbers(c, 2)) return false;
     wr_type fresh = wr_type_of(c->in[1]);
     bool fits = fresh.rank == 3 && wr_dim_eq(c->g, fresh.dim[0], c->out[0].dim[0]) &&
-                wr_dim_eq(c->g, fresh.dim[2], c->out[0].dim[2]) &&
-                fresh.dtype == c->out[0].dtype;
+                wr_dim_eq(c->g, fresh.dim[2], c->out[0].dim[2]) && fresh.dtype == c->out[0].dtype;
     return fits || wr_shape_fail(c, "cache [R, C, D], fresh [B, N, D], position [1], rows [B]",
                                  NULL, "the new positions do not fit the cache");
 }
@@ -111,7 +110,14 @@ static bool writes_first(int k, int n_in) {
     .no_inverse = "writes a state", .no_sample = "needs a state; tests/test_decode.c runs it"
 
 const wr_op wr_op_cache_write = {.name = "cache_write",
-                                 .doc = "reorder cache rows, write new positions", .n_in = 4,
-                                 .shape = write_shape, .cpu = write_cpu, CACHE_ROW};
-const wr_op wr_op_cache_select = {.name = "cache_select", .doc = "reorder cache rows", .n_in = 2,
-                                  .shape = select_shape, .cpu = select_cpu, CACHE_ROW};
+                                 .doc = "reorder cache rows, write new positions",
+                                 .n_in = 4,
+                                 .shape = write_shape,
+                                 .cpu = write_cpu,
+                                 CACHE_ROW};
+const wr_op wr_op_cache_select = {.name = "cache_select",
+                                  .doc = "reorder cache rows",
+                                  .n_in = 2,
+                                  .shape = select_shape,
+                                  .cpu = select_cpu,
+                                  CACHE_ROW};

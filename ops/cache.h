@@ -8,9 +8,9 @@
 
 extern const wr_op wr_op_cache_write, wr_op_cache_select;
 
-/* cache: state [R, C, D]. Row b becomes what row rows[b] was up to `position`, then new [B, N, D] is
- * written at positions position .. position + N - 1. rows [B] and position [1] are i32. The result is
- * the cache's first B rows, [B, C, D], without a copy. */
+/* cache: state [R, C, D]. Row b becomes what row rows[b] was up to `position`, then new [B, N, D]
+ * is written at positions position .. position + N - 1. rows [B] and position [1] are i32. The
+ * result is the cache's first B rows, [B, C, D], without a copy. */
 wr wr_cache_write_at(wr_loc loc, wr cache, wr fresh, wr position, wr rows);
 #define wr_cache_write(cache, fresh, position, rows)                                               \
     wr_cache_write_at(WR_HERE, cache, fresh, position, rows)

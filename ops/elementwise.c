@@ -74,8 +74,7 @@ static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
 #define TILE_KERNEL(name)                                                                          \
     static const wr_tile name##_tile = {name##_f32, name##_f64};                                   \
     static wr_status name##_cpu(const wr_call *c) { return wr__elementwise_one(c, &name##_tile); }
-#define LOOP(expr)                                                                                 \
-    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) o[i] = (expr);
+#define LOOP(expr) _Pragma("omp simd") for (int64_t i = 0; i < n; i++) o[i] = (expr);
 #define UNARY_TILES(name, f32, f64)                                                                \
     TILE(name##_f32, float, const float *p = in[0]; LOOP(f32))                                     \
     TILE(name##_f64, double, const double *p = in[0]; LOOP(f64))                                   \
@@ -97,13 +96,15 @@ static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
 
 /* ---- arithmetic ---- */
 
-#define COT (c->cot[0])
-#define OUT (c->out[0])
+#define COT   (c->cot[0])
+#define OUT   (c->out[0])
 #define IN(k) (c->in[k])
 
 BINARY_TILES(add, p[i] + q[i], p[i] + q[i])
 SAMPLE_BINARY(add, WR_FILL_REAL, WR_FILL_REAL)
-static bool add_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, COT) && wr_contribute(c, 1, COT); }
+static bool add_grad(wr_grad_ctx *c) {
+    return wr_contribute(c, 0, COT) && wr_contribute(c, 1, COT);
+}
 const wr_op wr_op_add = {ROW(add, "a + b", 2, float_trailing), .grad = add_grad, NO_INVERTER};
 
 BINARY_TILES(sub, p[i] - q[i], p[i] - q[i])
@@ -182,9 +183,9 @@ static bool select_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 1, wr_select(IN(0), COT, zero)) &&
            wr_contribute(c, 2, wr_select(IN(0), zero, COT));
 }
-const wr_op wr_op_select = {ROW(select, "a where the condition is not 0, else b", 3,
-                                float_trailing),
-                            .grad = select_grad, NO_INVERTER};
+const wr_op wr_op_select = {
+    ROW(select, "a where the condition is not 0, else b", 3, float_trailing), .grad = select_grad,
+    NO_INVERTER};
 
 /* ---- functions of one operand ---- */
 
@@ -203,8 +204,7 @@ SAMPLE_UNARY(expm1, WR_FILL_REAL)
 static bool expm1_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_shift(OUT, 1.0)));
 }
-const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, float_same), .grad = expm1_grad,
-                           NO_INVERTER};
+const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, float_same), .grad = expm1_grad, NO_INVERTER};
 
 UNARY_TILES(log, wr_log_f32(p[i]), log(p[i]))
 SAMPLE_UNARY(log, WR_FILL_POSITIVE)
@@ -225,8 +225,7 @@ SAMPLE_UNARY(sqrt, WR_FILL_POSITIVE)
 static bool sqrt_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_scale(wr_div(COT, OUT), 0.5));
 }
-const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, float_same), .grad = sqrt_grad,
-                          NO_INVERTER};
+const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, float_same), .grad = sqrt_grad, NO_INVERTER};
 
 UNARY_TILES(rsqrt, 1.0f / sqrtf(p[i]), 1.0 / sqrt(p[i]))
 SAMPLE_UNARY(rsqrt, WR_FILL_POSITIVE)
@@ -258,8 +257,8 @@ SAMPLE_UNARY(reciprocal, WR_FILL_POSITIVE)
 static bool reciprocal_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_neg(wr_mul(COT, wr_square(OUT))));
 }
-const wr_op wr_op_reciprocal = {ROW(reciprocal, "1 / x", 1, float_same),
-                                .grad = reciprocal_grad, NO_INVERTER};
+const wr_op wr_op_reciprocal = {ROW(reciprocal, "1 / x", 1, float_same), .grad = reciprocal_grad,
+                                NO_INVERTER};
 
 UNARY_TILES(tanh, wr_tanh_f32(p[i]), tanh(p[i]))
 SAMPLE_UNARY(tanh, WR_FILL_REAL)
@@ -283,16 +282,16 @@ SAMPLE_UNARY(sigmoid, WR_FILL_REAL)
 static bool sigmoid_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sub(OUT, wr_square(OUT))));
 }
-const wr_op wr_op_sigmoid = {ROW(sigmoid, "1 / (1 + e^-x)", 1, float_same),
-                             .grad = sigmoid_grad, NO_INVERTER};
+const wr_op wr_op_sigmoid = {ROW(sigmoid, "1 / (1 + e^-x)", 1, float_same), .grad = sigmoid_grad,
+                             NO_INVERTER};
 
 UNARY_TILES(softplus, wr_softplus_f32(p[i]), (p[i] > 0 ? p[i] : 0) + log1p(exp(-fabs(p[i]))))
 SAMPLE_UNARY(softplus, WR_FILL_REAL)
 static bool softplus_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(IN(0))));
 }
-const wr_op wr_op_softplus = {ROW(softplus, "log(1 + e^x)", 1, float_same),
-                              .grad = softplus_grad, NO_INVERTER};
+const wr_op wr_op_softplus = {ROW(softplus, "log(1 + e^x)", 1, float_same), .grad = softplus_grad,
+                              NO_INVERTER};
 
 UNARY_TILES(log_sigmoid, -wr_softplus_f32(-p[i]), (p[i] < 0 ? p[i] : 0) - log1p(exp(-fabs(p[i]))))
 SAMPLE_UNARY(log_sigmoid, WR_FILL_REAL)
@@ -302,7 +301,8 @@ static bool log_sigmoid_grad(wr_grad_ctx *c) {
 const wr_op wr_op_log_sigmoid = {ROW(log_sigmoid, "-log(1 + e^-x)", 1, float_same),
                                  .grad = log_sigmoid_grad, NO_INVERTER};
 
-UNARY_TILES(relu, p[i] > 0.0f || p[i] != p[i] ? p[i] : 0.0f, p[i] > 0.0 || p[i] != p[i] ? p[i] : 0.0)
+UNARY_TILES(relu, p[i] > 0.0f || p[i] != p[i] ? p[i] : 0.0f,
+            p[i] > 0.0 || p[i] != p[i] ? p[i] : 0.0)
 SAMPLE_UNARY(relu, WR_FILL_APART)
 static bool relu_grad(wr_grad_ctx *c) { /* by the output: the operand need not be kept */
     wr zero = wr_scalar(c->g, wr_dtype_of(COT), 0.0);
@@ -317,8 +317,7 @@ static bool erf_grad(wr_grad_ctx *c) {
     wr density = wr_scale(wr_exp(wr_neg(wr_square(IN(0)))), 1.1283791670955125739);
     return wr_contribute(c, 0, wr_mul(COT, density));
 }
-const wr_op wr_op_erf = {ROW(erf, "error function", 1, float_same), .grad = erf_grad,
-                         NO_INVERTER};
+const wr_op wr_op_erf = {ROW(erf, "error function", 1, float_same), .grad = erf_grad, NO_INVERTER};
 
 UNARY_TILES(gelu, wr_gelu_f32(p[i]), 0.5 * p[i] * (1.0 + erf(p[i] * 0.70710678118654752440)))
 SAMPLE_UNARY(gelu, WR_FILL_REAL)

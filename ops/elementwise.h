@@ -31,32 +31,32 @@ wr wr_select_at(wr_loc loc, wr condition, wr a, wr b);
 #define wr_maximum(a, b) wr_binary_at(WR_HERE, &wr_op_maximum, a, b)
 #define wr_minimum(a, b) wr_binary_at(WR_HERE, &wr_op_minimum, a, b)
 /* 1 where the comparison holds, else 0, in the operands' dtype. */
-#define wr_less(a, b)    wr_binary_at(WR_HERE, &wr_op_less, a, b)
-#define wr_equal(a, b)   wr_binary_at(WR_HERE, &wr_op_equal, a, b)
+#define wr_less(a, b)  wr_binary_at(WR_HERE, &wr_op_less, a, b)
+#define wr_equal(a, b) wr_binary_at(WR_HERE, &wr_op_equal, a, b)
 /* a where the condition is not 0, else b; the unchosen operand has no influence, also as NaN. */
 #define wr_select(condition, a, b) wr_select_at(WR_HERE, condition, a, b)
-#define wr_neg(x)         wr_unary_at(WR_HERE, &wr_op_neg, x)
-#define wr_exp(x)         wr_unary_at(WR_HERE, &wr_op_exp, x)
-#define wr_log(x)         wr_unary_at(WR_HERE, &wr_op_log, x)
-#define wr_log1p(x)       wr_unary_at(WR_HERE, &wr_op_log1p, x)
-#define wr_expm1(x)       wr_unary_at(WR_HERE, &wr_op_expm1, x)
-#define wr_sqrt(x)        wr_unary_at(WR_HERE, &wr_op_sqrt, x)
-#define wr_rsqrt(x)       wr_unary_at(WR_HERE, &wr_op_rsqrt, x)
-#define wr_square(x)      wr_unary_at(WR_HERE, &wr_op_square, x)
-#define wr_abs(x)         wr_unary_at(WR_HERE, &wr_op_abs, x)
-#define wr_reciprocal(x)  wr_unary_at(WR_HERE, &wr_op_reciprocal, x)
-#define wr_tanh(x)        wr_unary_at(WR_HERE, &wr_op_tanh, x)
-#define wr_atanh(x)       wr_unary_at(WR_HERE, &wr_op_atanh, x)
-#define wr_sigmoid(x)     wr_unary_at(WR_HERE, &wr_op_sigmoid, x)
-#define wr_log_sigmoid(x) wr_unary_at(WR_HERE, &wr_op_log_sigmoid, x)
-#define wr_softplus(x)    wr_unary_at(WR_HERE, &wr_op_softplus, x)
-#define wr_relu(x)        wr_unary_at(WR_HERE, &wr_op_relu, x)
+#define wr_neg(x)                  wr_unary_at(WR_HERE, &wr_op_neg, x)
+#define wr_exp(x)                  wr_unary_at(WR_HERE, &wr_op_exp, x)
+#define wr_log(x)                  wr_unary_at(WR_HERE, &wr_op_log, x)
+#define wr_log1p(x)                wr_unary_at(WR_HERE, &wr_op_log1p, x)
+#define wr_expm1(x)                wr_unary_at(WR_HERE, &wr_op_expm1, x)
+#define wr_sqrt(x)                 wr_unary_at(WR_HERE, &wr_op_sqrt, x)
+#define wr_rsqrt(x)                wr_unary_at(WR_HERE, &wr_op_rsqrt, x)
+#define wr_square(x)               wr_unary_at(WR_HERE, &wr_op_square, x)
+#define wr_abs(x)                  wr_unary_at(WR_HERE, &wr_op_abs, x)
+#define wr_reciprocal(x)           wr_unary_at(WR_HERE, &wr_op_reciprocal, x)
+#define wr_tanh(x)                 wr_unary_at(WR_HERE, &wr_op_tanh, x)
+#define wr_atanh(x)                wr_unary_at(WR_HERE, &wr_op_atanh, x)
+#define wr_sigmoid(x)              wr_unary_at(WR_HERE, &wr_op_sigmoid, x)
+#define wr_log_sigmoid(x)          wr_unary_at(WR_HERE, &wr_op_log_sigmoid, x)
+#define wr_softplus(x)             wr_unary_at(WR_HERE, &wr_op_softplus, x)
+#define wr_relu(x)                 wr_unary_at(WR_HERE, &wr_op_relu, x)
 /* Exact: x (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel 2016). */
-#define wr_gelu(x)        wr_unary_at(WR_HERE, &wr_op_gelu, x)
-#define wr_erf(x)         wr_unary_at(WR_HERE, &wr_op_erf, x)
-#define wr_scale(x, k)    wr_real_at(WR_HERE, &wr_op_scale, x, k)  /* k x */
-#define wr_shift(x, k)    wr_real_at(WR_HERE, &wr_op_shift, x, k)  /* x + k */
-#define wr_power(x, k)    wr_real_at(WR_HERE, &wr_op_power, x, k)  /* x^k, x > 0 */
+#define wr_gelu(x)     wr_unary_at(WR_HERE, &wr_op_gelu, x)
+#define wr_erf(x)      wr_unary_at(WR_HERE, &wr_op_erf, x)
+#define wr_scale(x, k) wr_real_at(WR_HERE, &wr_op_scale, x, k) /* k x */
+#define wr_shift(x, k) wr_real_at(WR_HERE, &wr_op_shift, x, k) /* x + k */
+#define wr_power(x, k) wr_real_at(WR_HERE, &wr_op_power, x, k) /* x^k, x > 0 */
 
 /* ---- the driver, for rows that work element by element ---- */
 

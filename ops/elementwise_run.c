@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum {
-    TILE = 512,          /* elements; a handful of tiles of doubles stay in the first cache */
+    TILE = 512,           /* elements; a handful of tiles of doubles stay in the first cache */
     PARALLEL_FROM = 16384 /* elements; below this a second thread costs more than it brings */
 };
 
@@ -140,7 +140,8 @@ static void run_tile(const walk *w, int64_t start, int64_t n, char *scratch) {
 
 static void run_walk(const walk *w, int threads) {
     int64_t tiles = (w->n + TILE - 1) / TILE;
-#pragma omp parallel for num_threads(threads) schedule(static) if (w->n >= PARALLEL_FROM && threads > 1)
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(static) if (w->n >= PARALLEL_FROM && threads > 1)
     for (int64_t i = 0; i < tiles; i++) {
         double scratch[(WR_CHAIN_LEAVES + WR_CHAIN_LENGTH) * TILE];
         int64_t start = i * TILE, n = w->n - start < TILE ? w->n - start : TILE;
@@ -184,7 +185,8 @@ void wr_chain_run(const wr_run_env *env, int n_leaves, const wr_tensor *leaf, in
     for (int s = 0; s < n_code; s++) {
         const wr_tile *tile = code[s].op->extra;
         w.step[s] = (tile_step){.fn = out->dtype == WR_F32 ? tile->f32 : tile->f64,
-                                .attr = code[s].attr, .n_in = code[s].n_in,
+                                .attr = code[s].attr,
+                                .n_in = code[s].n_in,
                                 .in = {code[s].in[0], code[s].in[1], code[s].in[2]}};
     }
     w.n_steps = n_code;
@@ -199,7 +201,10 @@ wr_status wr__elementwise_one(const wr_call *c, const wr_tile *tile) {
                        "arithmetic works on f32 and f64; convert whole numbers with wr_cast");
     begin_walk(&w, c->n_in, c->in, &c->out[0]);
     w.step[0] = (tile_step){.fn = c->out[0].dtype == WR_F32 ? tile->f32 : tile->f64,
-                            .attr = c->attr, .n_in = c->n_in, .in = {0, 1, 2}, .slot = -1};
+                            .attr = c->attr,
+                            .n_in = c->n_in,
+                            .in = {0, 1, 2},
+                            .slot = -1};
     w.n_steps = 1;
     run_walk(&w, c->env->threads);
     return WR_OK;
@@ -236,7 +241,8 @@ static wr chain_sample(wr_sample *s) {
     if (s->variant > 1) dims[1] = 37;
     if (s->variant > 1) dims[2] = 301;
     int64_t behind[3] = {dims[0], dims[1], 1};
-    wr leaves[3] = {s->input(s, WR_FILL_REAL, 0, 3, dims), s->input(s, WR_FILL_REAL, 0, 1, dims + 2),
+    wr leaves[3] = {s->input(s, WR_FILL_REAL, 0, 3, dims),
+                    s->input(s, WR_FILL_REAL, 0, 1, dims + 2),
                     s->input(s, WR_FILL_REAL, 0, 3, s->variant % 2 == 0 ? dims : behind)};
     wr_chain_code code[4];
     memset(code, 0, sizeof code);

@@ -21,7 +21,7 @@ static wr_dim product(wr_graph *g, int rank, const wr_dim *dims) {
 /* Sizes travel as attributes; the rank in front. */
 #define DIM_ATTRS                                                                                  \
     .attrs = {{"rank", WR_ATTR_INT}, {"d0", WR_ATTR_DIM}, {"d1", WR_ATTR_DIM},                     \
-              {"d2", WR_ATTR_DIM}, {"d3", WR_ATTR_DIM}, {"d4", WR_ATTR_DIM}}
+              {"d2", WR_ATTR_DIM},   {"d3", WR_ATTR_DIM}, {"d4", WR_ATTR_DIM}}
 
 static wr emit_with_dims(wr_loc loc, const wr_op *op, wr x, int rank, const wr_dim *dims) {
     wr_attr attr[1 + WR_MAX_RANK];
@@ -44,8 +44,7 @@ static void type_from_attrs(wr_shape_ctx *c) {
 
 wr wr_reshape_at(wr_loc loc, wr x, int rank, const wr_dim *dims) {
     wr_type t = wr_type_of(x);
-    if (!wr_is_poison(x) && t.rank == rank &&
-        memcmp(t.dim, dims, sizeof *dims * (size_t)rank) == 0)
+    if (!wr_is_poison(x) && t.rank == rank && memcmp(t.dim, dims, sizeof *dims * (size_t)rank) == 0)
         return x;
     return emit_with_dims(loc, &wr_op_reshape, x, rank, dims);
 }
@@ -81,10 +80,15 @@ static wr reshape_sample(wr_sample *s) {
                       WR_DIMS(wr_n(2 * dims[1]), wr_n(2), wr_n(2)));
 }
 
-const wr_op wr_op_reshape = {.name = "reshape", .doc = "the same elements under other sizes",
-                             .traits = WR_VIEW | WR_MIXED, .n_in = 1, DIM_ATTRS,
-                             .shape = reshape_shape, .grad = reshape_grad,
-                             .sample = reshape_sample, NO_INVERTER};
+const wr_op wr_op_reshape = {.name = "reshape",
+                             .doc = "the same elements under other sizes",
+                             .traits = WR_VIEW | WR_MIXED,
+                             .n_in = 1,
+                             DIM_ATTRS,
+                             .shape = reshape_shape,
+                             .grad = reshape_grad,
+                             .sample = reshape_sample,
+                             NO_INVERTER};
 
 wr wr_leaf(wr x) {
     if (wr_is_poison(x)) return x;
@@ -92,9 +96,14 @@ wr wr_leaf(wr x) {
 }
 
 static bool pass_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, c->cot[0]); }
-const wr_op wr_op_leaf = {.name = "leaf", .doc = "x as a node of its own", .traits = WR_VIEW,
-                          .n_in = 1, .shape = wr_shape_same, .grad = pass_grad,
-                          .no_sample = "made by differentiation only", NO_INVERTER};
+const wr_op wr_op_leaf = {.name = "leaf",
+                          .doc = "x as a node of its own",
+                          .traits = WR_VIEW,
+                          .n_in = 1,
+                          .shape = wr_shape_same,
+                          .grad = pass_grad,
+                          .no_sample = "made by differentiation only",
+                          NO_INVERTER};
 
 wr wr_stop_gradient_at(wr_loc loc, wr x) { return wr_emit(loc, &wr_op_stop_gradient, 1, &x, NULL); }
 
@@ -107,16 +116,20 @@ static wr stop_gradient_sample(wr_sample *s) {
     if (s->variant > 0) return (wr){s->g, 0};
     return wr_stop_gradient(s->input(s, WR_FILL_REAL, 0, 1, dims));
 }
-const wr_op wr_op_stop_gradient = {.name = "stop_gradient", .doc = "x, without a gradient",
-                                   .traits = WR_VIEW, .n_in = 1, .shape = wr_shape_same,
-                                   .grad = stop_grad, .sample = stop_gradient_sample, NO_INVERTER};
+const wr_op wr_op_stop_gradient = {.name = "stop_gradient",
+                                   .doc = "x, without a gradient",
+                                   .traits = WR_VIEW,
+                                   .n_in = 1,
+                                   .shape = wr_shape_same,
+                                   .grad = stop_grad,
+                                   .sample = stop_gradient_sample,
+                                   NO_INVERTER};
 
 /* ---- broadcast ---- */
 
 wr wr_broadcast_at(wr_loc loc, wr x, int rank, const wr_dim *dims) {
     wr_type t = wr_type_of(x);
-    if (!wr_is_poison(x) && t.rank == rank &&
-        memcmp(t.dim, dims, sizeof *dims * (size_t)rank) == 0)
+    if (!wr_is_poison(x) && t.rank == rank && memcmp(t.dim, dims, sizeof *dims * (size_t)rank) == 0)
         return x;
     return emit_with_dims(loc, &wr_op_broadcast, x, rank, dims);
 }
@@ -195,10 +208,15 @@ static wr broadcast_sample(wr_sample *s) {
                         WR_DIMS(wr_n(d[0]), wr_n(d[1]), wr_n(d[2])));
 }
 
-const wr_op wr_op_broadcast = {.name = "broadcast", .doc = "repeat along axes",
-                               .traits = WR_MIXED, .n_in = 1, DIM_ATTRS,
-                               .shape = broadcast_shape, .cpu = broadcast_cpu,
-                               .grad = broadcast_grad, .sample = broadcast_sample,
+const wr_op wr_op_broadcast = {.name = "broadcast",
+                               .doc = "repeat along axes",
+                               .traits = WR_MIXED,
+                               .n_in = 1,
+                               DIM_ATTRS,
+                               .shape = broadcast_shape,
+                               .cpu = broadcast_cpu,
+                               .grad = broadcast_grad,
+                               .sample = broadcast_sample,
                                .no_inverse = "the copies would determine the operand many times"};
 
 wr wr_zeros_like(wr x) {
@@ -284,8 +302,9 @@ static wr_status transpose_cpu(const wr_call *c) {
             at += rest % y->dim[i] * stride[i];
             rest /= y->dim[i];
         }
-        copy_strided((char *)y->data + (size_t)(r * row) * e, (const char *)x->data + (size_t)at * e,
-                     row, rank == 0 ? 1 : stride[rank - 1], e);
+        copy_strided((char *)y->data + (size_t)(r * row) * e,
+                     (const char *)x->data + (size_t)at * e, row, rank == 0 ? 1 : stride[rank - 1],
+                     e);
     }
     return WR_OK;
 }
@@ -304,9 +323,17 @@ static wr transpose_sample(wr_sample *s) {
     return wr_permute_at(WR_HERE, s->input(s, WR_FILL_REAL, 0, 3, dims), perms[s->variant]);
 }
 
-const wr_op wr_op_transpose = {
-    .name = "transpose", .doc = "axes in another order", .traits = WR_MIXED, .n_in = 1,
-    .attrs = {{"p0", WR_ATTR_INT}, {"p1", WR_ATTR_INT}, {"p2", WR_ATTR_INT}, {"p3", WR_ATTR_INT},
-              {"p4", WR_ATTR_INT}},
-    .shape = transpose_shape, .cpu = transpose_cpu, .grad = transpose_grad,
-    .sample = transpose_sample, NO_INVERTER};
+const wr_op wr_op_transpose = {.name = "transpose",
+                               .doc = "axes in another order",
+                               .traits = WR_MIXED,
+                               .n_in = 1,
+                               .attrs = {{"p0", WR_ATTR_INT},
+                                         {"p1", WR_ATTR_INT},
+                                         {"p2", WR_ATTR_INT},
+                                         {"p3", WR_ATTR_INT},
+                                         {"p4", WR_ATTR_INT}},
+                               .shape = transpose_shape,
+                               .cpu = transpose_cpu,
+                               .grad = transpose_grad,
+                               .sample = transpose_sample,
+                               NO_INVERTER};

@@ -4,8 +4,7 @@
 
 #include "graph/op.h"
 
-extern const wr_op wr_op_reshape, wr_op_leaf, wr_op_stop_gradient, wr_op_broadcast,
-    wr_op_transpose;
+extern const wr_op wr_op_reshape, wr_op_leaf, wr_op_stop_gradient, wr_op_broadcast, wr_op_transpose;
 
 /* The same elements in order under other sizes; the product must be provably the same. A view. */
 wr wr_reshape_at(wr_loc loc, wr x, int rank, const wr_dim *dims);

@@ -11,7 +11,8 @@
 enum { TRANS_A, TRANS_B, ACT };
 
 wr wr_matmul_at(wr_loc loc, wr a, wr b, bool trans_a, bool trans_b) {
-    return wr_emit(loc, &wr_op_matmul, 2, (wr[]){a, b}, (wr_attr[]){{.i = trans_a}, {.i = trans_b}});
+    return wr_emit(loc, &wr_op_matmul, 2, (wr[]){a, b},
+                   (wr_attr[]){{.i = trans_a}, {.i = trans_b}});
 }
 
 wr wr_linear_at(wr_loc loc, wr x, wr w, wr bias, bool trans_w, wr_act act) {
@@ -83,8 +84,10 @@ static bool matmul_add_shape(wr_shape_ctx *c) {
 static wr_gemm_spec spec_of(const wr_call *c, int threads) {
     const wr_tensor *a = &c->in[0], *b = &c->in[1];
     bool ta = c->attr[TRANS_A].i, tb = c->attr[TRANS_B].i, shared = b->rank == 2;
-    wr_gemm_spec s = {.dtype = a->dtype == WR_F32 ? WR_GEMM_F32 : WR_GEMM_F64, .trans_a = ta,
-                      .trans_b = tb, .threads = threads};
+    wr_gemm_spec s = {.dtype = a->dtype == WR_F32 ? WR_GEMM_F32 : WR_GEMM_F64,
+                      .trans_a = ta,
+                      .trans_b = tb,
+                      .threads = threads};
     s.m = a->dim[a->rank - (ta ? 1 : 2)];
     s.k = a->dim[a->rank - (ta ? 2 : 1)];
     s.n = b->dim[b->rank - (tb ? 2 : 1)];
@@ -110,8 +113,8 @@ static wr_status matmul_make(const wr_call *c, void **prepared) {
 }
 
 static wr_status linear_make(const wr_call *c, void **prepared) {
-    static const wr_gemm_act act[] = {[WR_ACT_NONE] = WR_GEMM_LINEAR, [WR_ACT_RELU] = WR_GEMM_RELU,
-                                      [WR_ACT_GELU] = WR_GEMM_GELU};
+    static const wr_gemm_act act[] = {
+        [WR_ACT_NONE] = WR_GEMM_LINEAR, [WR_ACT_RELU] = WR_GEMM_RELU, [WR_ACT_GELU] = WR_GEMM_GELU};
     wr_gemm_spec s = spec_of(c, c->env->threads);
     s.bias = true;
     s.act = act[c->attr[ACT].i];
@@ -173,7 +176,8 @@ static bool matmul_grad(wr_grad_ctx *c) {
     wr a = c->in[0], b = c->in[1], y = c->cot[0];
     bool ta = c->attr[TRANS_A].i, tb = c->attr[TRANS_B].i;
     if (c->needed[0]) {
-        wr da = ta ? wr_matmul_at(WR_HERE, b, y, tb, true) : wr_matmul_at(WR_HERE, y, b, false, !tb);
+        wr da =
+            ta ? wr_matmul_at(WR_HERE, b, y, tb, true) : wr_matmul_at(WR_HERE, y, b, false, !tb);
         if (!wr_contribute(c, 0, da)) return false;
     }
     if (!c->needed[1]) return true;
@@ -207,7 +211,8 @@ typedef struct operands {
     bool ta, tb;
 } operands;
 
-/* Variants: plain in the four transpositions, batched in the four, one b for a stack of a, large. */
+/* Variants: plain in the four transpositions, batched in the four, one b for a stack of a, large.
+ */
 static bool sample_operands(wr_sample *s, operands *o) {
     int v = s->variant;
     if (v > 9) return false;
@@ -251,19 +256,42 @@ static wr linear_sample(wr_sample *s) {
                         trans, (wr_act)(s->variant / 2));
 }
 
-#define PRODUCT_ATTRS {"trans_a", WR_ATTR_BOOL}, {"trans_b", WR_ATTR_BOOL}
-#define NOT_A_BIJECTION .no_inverse = "a general product is no bijection; see the triangular and LU rows"
+#define PRODUCT_ATTRS                                                                              \
+    {"trans_a", WR_ATTR_BOOL}, { "trans_b", WR_ATTR_BOOL }
+#define NOT_A_BIJECTION                                                                            \
+    .no_inverse = "a general product is no bijection; see the triangular and LU rows"
 
-const wr_op wr_op_matmul = {.name = "matmul", .doc = RULE, .n_in = 2, .attrs = {PRODUCT_ATTRS},
-                            .shape = product_shape, .cost = product_cost, .cpu = matmul_cpu,
-                            .prepare = &matmul_prepare, .grad = matmul_grad,
-                            .sample = matmul_sample, NOT_A_BIJECTION};
-const wr_op wr_op_linear = {.name = "linear", .doc = "act(x W + bias)", .n_in = 3,
-                            .attrs = {PRODUCT_ATTRS, {"act", WR_ATTR_INT}}, .shape = linear_shape,
-                            .cost = product_cost, .cpu = linear_cpu, .prepare = &linear_prepare,
-                            .expand = linear_expand, .sample = linear_sample, NOT_A_BIJECTION};
-const wr_op wr_op_matmul_add = {.name = "matmul_add", .doc = "c + a b", .n_in = 3,
-                                .attrs = {PRODUCT_ATTRS}, .shape = matmul_add_shape,
-                                .cost = product_cost, .cpu = matmul_add_cpu,
-                                .prepare = &matmul_add_prepare, .expand = matmul_add_expand,
-                                .inplace = 3, .sample = matmul_add_sample, NOT_A_BIJECTION};
+const wr_op wr_op_matmul = {.name = "matmul",
+                            .doc = RULE,
+                            .n_in = 2,
+                            .attrs = {PRODUCT_ATTRS},
+                            .shape = product_shape,
+                            .cost = product_cost,
+                            .cpu = matmul_cpu,
+                            .prepare = &matmul_prepare,
+                            .grad = matmul_grad,
+                            .sample = matmul_sample,
+                            NOT_A_BIJECTION};
+const wr_op wr_op_linear = {.name = "linear",
+                            .doc = "act(x W + bias)",
+                            .n_in = 3,
+                            .attrs = {PRODUCT_ATTRS, {"act", WR_ATTR_INT}},
+                            .shape = linear_shape,
+                            .cost = product_cost,
+                            .cpu = linear_cpu,
+                            .prepare = &linear_prepare,
+                            .expand = linear_expand,
+                            .sample = linear_sample,
+                            NOT_A_BIJECTION};
+const wr_op wr_op_matmul_add = {.name = "matmul_add",
+                                .doc = "c + a b",
+                                .n_in = 3,
+                                .attrs = {PRODUCT_ATTRS},
+                                .shape = matmul_add_shape,
+                                .cost = product_cost,
+                                .cpu = matmul_add_cpu,
+                                .prepare = &matmul_add_prepare,
+                                .expand = matmul_add_expand,
+                                .inplace = 3,
+                                .sample = matmul_add_sample,
+                                NOT_A_BIJECTION};

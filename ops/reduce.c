@@ -1,4 +1,5 @@
-/* reduce.c: rows that reduce contiguous axes. x seen as [outer, middle, inner] gives [outer, inner].
+/* reduce.c: rows that reduce contiguous axes. x seen as [outer, middle, inner] gives [outer,
+ * inner].
  *
  * The middle axis is cut into parts whose number depends on the sizes alone; parts are summed one
  * after the other, so that the result is the same for any number of threads. */
@@ -145,7 +146,8 @@ static wr_status max_cpu(const wr_call *c) {
 static wr_cost reduce_cost(const wr_call *c) {
     view3 v = view_of(c);
     size_t partials = v.parts > 1 ? (size_t)(v.outer * v.parts * v.inner) : 0;
-    return (wr_cost){.flops = (double)c->in[0].n, .bytes = wr_bytes_moved(c),
+    return (wr_cost){.flops = (double)c->in[0].n,
+                     .bytes = wr_bytes_moved(c),
                      .workspace = partials * wr_dtype_bytes(c->out[0].dtype)};
 }
 
@@ -176,9 +178,16 @@ static wr sample_reduce(wr_sample *s, const wr_op *op, wr_fill fill) {
 
 static wr sum_sample(wr_sample *s) { return sample_reduce(s, &wr_op_sum, WR_FILL_REAL); }
 static bool sum_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, repeat_back(c, c->cot[0])); }
-const wr_op wr_op_sum = {.name = "sum", .doc = "sum over axes [from, to)", .traits = WR_REDUCE,
-                         .n_in = 1, AXES, .shape = reduce_shape, .cost = reduce_cost,
-                         .cpu = sum_cpu, .grad = sum_grad, .sample = sum_sample,
+const wr_op wr_op_sum = {.name = "sum",
+                         .doc = "sum over axes [from, to)",
+                         .traits = WR_REDUCE,
+                         .n_in = 1,
+                         AXES,
+                         .shape = reduce_shape,
+                         .cost = reduce_cost,
+                         .cpu = sum_cpu,
+                         .grad = sum_grad,
+                         .sample = sum_sample,
                          .no_inverse = "many operands have one sum"};
 
 /* The cotangent goes to every element that equals the maximum; there is one unless values tie. */
@@ -188,9 +197,16 @@ static bool max_grad(wr_grad_ctx *c) {
     wr zero = wr_scalar(c->g, wr_dtype_of(c->cot[0]), 0.0);
     return wr_contribute(c, 0, wr_select(chosen, repeat_back(c, c->cot[0]), zero));
 }
-const wr_op wr_op_max = {.name = "max", .doc = "largest over axes [from, to)", .traits = WR_REDUCE,
-                         .n_in = 1, AXES, .shape = reduce_shape, .cost = reduce_cost,
-                         .cpu = max_cpu, .grad = max_grad, .sample = max_sample,
+const wr_op wr_op_max = {.name = "max",
+                         .doc = "largest over axes [from, to)",
+                         .traits = WR_REDUCE,
+                         .n_in = 1,
+                         AXES,
+                         .shape = reduce_shape,
+                         .cost = reduce_cost,
+                         .cpu = max_cpu,
+                         .grad = max_grad,
+                         .sample = max_sample,
                          .no_inverse = "many operands have one maximum"};
 
 /* ---- x times a size ---- */
@@ -224,7 +240,13 @@ static wr scale_by_dim_sample(wr_sample *s) {
 }
 
 const wr_op wr_op_scale_by_dim = {
-    .name = "scale_by_dim", .doc = "x size^power", .n_in = 1,
-    .attrs = {{"size", WR_ATTR_DIM}, {"power", WR_ATTR_REAL}}, .shape = scale_by_dim_shape,
-    .cpu = scale_by_dim_cpu, .grad = scale_by_dim_grad, .sample = scale_by_dim_sample,
-    .inplace = 1, .no_inverse = "a bijection; the deriver of inverses is not part of this version"};
+    .name = "scale_by_dim",
+    .doc = "x size^power",
+    .n_in = 1,
+    .attrs = {{"size", WR_ATTR_DIM}, {"power", WR_ATTR_REAL}},
+    .shape = scale_by_dim_shape,
+    .cpu = scale_by_dim_cpu,
+    .grad = scale_by_dim_grad,
+    .sample = scale_by_dim_sample,
+    .inplace = 1,
+    .no_inverse = "a bijection; the deriver of inverses is not part of this version"};

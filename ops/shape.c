@@ -59,8 +59,8 @@ int wr_shape_axis(wr_shape_ctx *c, int64_t axis, int rank) {
 
 bool wr_shape_needs_i32(wr_shape_ctx *c, int k) {
     if (wr_dtype_of(c->in[k]) == WR_I32) return true;
-    return wr_shape_fail(c, c->op->doc, "indices and lengths are i32",
-                         "operand %c is %s, not i32", 'a' + k, wr_dtype_name(wr_dtype_of(c->in[k])));
+    return wr_shape_fail(c, c->op->doc, "indices and lengths are i32", "operand %c is %s, not i32",
+                         'a' + k, wr_dtype_name(wr_dtype_of(c->in[k])));
 }
 
 bool wr_shape_needs_float(wr_shape_ctx *c, int k) {

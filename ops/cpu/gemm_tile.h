@@ -120,7 +120,8 @@ TILE(6)
 TILE(7)
 TILE(8)
 TILE(9)
-TILE(10) TILE(11) TILE(12)
+TILE(10)
+TILE(11) TILE(12)
 #endif
 
     /* By rows - 1, by the layout of A (steps or rows), by vectors - 1. */
