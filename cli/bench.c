@@ -119,10 +119,12 @@ void wr_bench_print_profile(const wr_plan *plan, int64_t runs) {
     }
 }
 
-static void print_result(wr_bench *b, double peak) {
+static void print_result(wr_bench *b) {
     const wr_bench_options *o = b->o;
     const wr_plan *plan = wr_session_plan(b->session);
     wr_session_counters c = wr_session_count(b->session);
+    double os_bytes = wr_bench_os_bytes("VmHWM:"); /* before the large products below */
+    double peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
     double ms = wr_bench_median(b->ms, o->repeat), gflop = plan->flops / 1e9,
            rate = gflop / ms * 1e3;
     printf("{\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
@@ -131,8 +133,8 @@ static void print_result(wr_bench *b, double peak) {
            "%.3f, \"threads\": %d}\n",
            ms, b->ms[0], b->ms[o->repeat - 1],
            (double)(o->batch * (o->src_len + o->tgt_len)) / ms * 1e3, gflop, rate, peak,
-           rate / peak, c.persistent_bytes + c.arena_bytes, wr_bench_os_bytes("VmHWM:"),
-           plan->n_steps, plan->seconds * 1e3, wr_session_threads(b->session));
+           rate / peak, c.persistent_bytes + c.arena_bytes, os_bytes, plan->n_steps,
+           plan->seconds * 1e3, wr_session_threads(b->session));
 }
 
 wr_status wr_bench_training(wr_bench *b, wr_error *err) {
@@ -146,8 +148,7 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err) {
         if (i >= 0) b->ms[i] = (wr_now() - start) * 1e3;
     }
     if (status != WR_OK) return status;
-    double peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
-    print_result(b, peak);
+    print_result(b);
     if (o->profile) wr_bench_print_profile(wr_session_plan(b->session), o->repeat + 2);
     return WR_OK;
 }

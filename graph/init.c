@@ -13,12 +13,13 @@ static int64_t count(int rank, const int64_t *dim) {
     return n;
 }
 
-/* Standard normal (kind normal, orthogonal) or uniform in [0, 1) numbers. */
-static void draw(wr_random r, bool normal, int64_t n, double *x) {
+/* Numbers first .. first + n - 1 (first a multiple of 4) of a stream: standard normal, or uniform
+ * in [0, 1). */
+static void draw(const wr_random *r, bool normal, int64_t first, int64_t n, double *x) {
     for (int64_t i = 0; i < n; i += 4) {
         uint32_t bits[4];
         float v[4];
-        wr_random_bits(&r, (uint64_t)i / 4, bits);
+        wr_random_bits(r, (uint64_t)(first + i) / 4, bits);
         for (int k = 0; k < 4; k++)
             v[k] = wr_random_unit(bits[k]);
         if (normal) {
@@ -54,44 +55,63 @@ static void orthogonalise(double *x, int64_t rows, int64_t cols) {
     }
 }
 
-static void scale_and_shift(wr_init init, int rank, const int64_t *dim, int64_t n, double *x) {
-    double low = init.a, width = init.b - init.a;
-    int64_t rows = rank >= 2 ? dim[rank - 2] : 1, cols = rank >= 1 ? dim[rank - 1] : 1;
+static void store(wr_dtype t, void *data, int64_t first, int64_t n, double low, double width,
+                  const double *x) {
+    for (int64_t i = 0; i < n; i++) {
+        double v = low + width * x[i];
+        if (t == WR_F32) ((float *)data)[first + i] = (float)v;
+        if (t == WR_F64) ((double *)data)[first + i] = v;
+        if (t == WR_I32) ((int32_t *)data)[first + i] = (int32_t)v;
+    }
+}
+
+static void fill_constant(wr_dtype t, void *data, int64_t n, double value) {
+    const double zero = 0;
+    for (int64_t i = 0; i < n; i++)
+        store(t, data, i, 1, value, 0, &zero);
+}
+
+/* In blocks, so that a large matrix costs no second one. */
+static void fill_random(wr_init init, const wr_random *r, wr_dtype t, int rank, const int64_t *dim,
+                        int64_t n, void *data) {
+    enum { BLOCK = 4096 };
+    double x[BLOCK], low = init.a, width = init.b - init.a;
     if (init.kind == WR_INIT_GLOROT_UNIFORM) {
+        int64_t rows = rank >= 2 ? dim[rank - 2] : 1, cols = rank >= 1 ? dim[rank - 1] : 1;
         double bound = init.a * sqrt(6.0 / (double)(rows + cols));
         low = -bound;
         width = 2 * bound;
     }
     if (init.kind == WR_INIT_NORMAL) width = init.b;
-    if (init.kind == WR_INIT_ORTHOGONAL) {
-        for (int64_t at = 0; at < n; at += rows * cols)
-            orthogonalise(x + at, rows, cols);
-        low = 0;
-        width = init.a;
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t m = n - i < BLOCK ? n - i : BLOCK;
+        draw(r, init.kind == WR_INIT_NORMAL, i, m, x);
+        store(t, data, i, m, low, width, x);
     }
-    for (int64_t i = 0; i < n; i++)
-        x[i] = low + width * x[i];
+}
+
+static wr_status fill_orthogonal(double gain, const wr_random *r, wr_dtype t, int rank,
+                                 const int64_t *dim, int64_t n, void *data, wr_error *err) {
+    int64_t rows = rank >= 2 ? dim[rank - 2] : 1, cols = rank >= 1 ? dim[rank - 1] : 1;
+    double *x = malloc(sizeof *x * (size_t)(n + 1));
+    if (x == NULL) return wr_fail_memory(err, "an orthogonal matrix", sizeof *x * (size_t)n);
+    draw(r, true, 0, n, x);
+    for (int64_t at = 0; at < n; at += rows * cols)
+        orthogonalise(x + at, rows, cols);
+    store(t, data, 0, n, 0, gain, x);
+    free(x);
+    return WR_OK;
 }
 
 wr_status wr__init_fill(wr_init init, const char *name, uint64_t seed, wr_dtype t, int rank,
                         const int64_t *dim, void *data, wr_error *err) {
     int64_t n = count(rank, dim);
-    double *x = malloc(sizeof *x * (size_t)(n + 1));
-    if (x == NULL) return wr_fail_memory(err, name, sizeof *x * (size_t)n);
-    if (init.kind == WR_INIT_ZERO || init.kind == WR_INIT_CONSTANT) {
-        for (int64_t i = 0; i < n; i++)
-            x[i] = init.kind == WR_INIT_ZERO ? 0 : init.a;
-    } else {
-        uint64_t stream = wr__hash(name, strlen(name), 1);
-        bool normal = init.kind == WR_INIT_NORMAL || init.kind == WR_INIT_ORTHOGONAL;
-        draw(wr_random_stream(seed, UINT64_MAX, stream), normal, n, x);
-        scale_and_shift(init, rank, dim, n, x);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        if (t == WR_F32) ((float *)data)[i] = (float)x[i];
-        if (t == WR_F64) ((double *)data)[i] = x[i];
-        if (t == WR_I32) ((int32_t *)data)[i] = (int32_t)x[i];
-    }
-    free(x);
+    wr_random r = wr_random_stream(seed, UINT64_MAX, wr__hash(name, strlen(name), 1));
+    if (init.kind == WR_INIT_ZERO || init.kind == WR_INIT_CONSTANT)
+        fill_constant(t, data, n, init.kind == WR_INIT_ZERO ? 0 : init.a);
+    else if (init.kind == WR_INIT_ORTHOGONAL)
+        return fill_orthogonal(init.a, &r, t, rank, dim, n, data, err);
+    else
+        fill_random(init, &r, t, rank, dim, n, data);
     return WR_OK;
 }

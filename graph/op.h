@@ -14,13 +14,11 @@ enum { WR_MAX_OUTPUTS = 4, WR_MAX_ATTRS = 8, WR_ANY_INPUTS = 65535 };
 typedef enum wr_trait {
     WR_ELEMENTWISE = 1, /* out[i] depends on in[k][i] only (suffix operands repeat) */
     WR_REDUCE = 2,
-    WR_VIEW = 4,   /* output 0 is input 0's bytes under other dims */
-    WR_RANDOM = 8, /* attribute "stream" is unique, so equal nodes never merge */
-    WR_STATEFUL =
-        16,         /* writes to its inputs in `writes`; never merged, never dropped, keeps order */
-    WR_SOURCE = 32, /* input, parameter, state, constant */
-    WR_MIXED = 64,  /* operands may differ in dtype */
-    WR_COMMUTES = 128
+    WR_VIEW = 4,      /* output 0 is input 0's bytes under other dims */
+    WR_RANDOM = 8,    /* attribute "stream" is unique, so equal nodes never merge */
+    WR_STATEFUL = 16, /* writes operands; never merged, never dropped, keeps its place in order */
+    WR_SOURCE = 32,   /* input, parameter, state, constant */
+    WR_MIXED = 64     /* operands may differ in dtype */
 } wr_trait;
 
 typedef enum wr_attr_kind {
@@ -168,7 +166,7 @@ struct wr_op {
     bool (*grad)(wr_grad_ctx *c);
     bool (*expand)(wr_expand_ctx *c);
     const char *no_grad; /* reason, when there is neither grad nor expand */
-    /* Inverse rule; see autodiff/invert.h. */
+    /* Inverse rule, for the deriver of inverses; rows without one say why. */
     bool (*inverse)(struct wr_inverse_ctx *c);
     const char *no_inverse;
     int inplace;                     /* 1 + the operand whose buffer output 0 may take, 0: none */

@@ -144,22 +144,29 @@ static wr_status take(wr_session *s, const stored *x, void **memory, wr_error *e
     return WR_OK;
 }
 
+/* First values, in place where the host can write the device's memory. */
+static wr_status fill_first(wr_session *s, const stored *x, wr_init init, void *memory,
+                            wr_error *err) {
+    const wr_tensor *t = &x->pub.tensor;
+    void *host = s->device->host_memory ? memory : malloc(x->bytes + 1);
+    if (host == NULL) return wr_fail_memory(err, x->name, x->bytes);
+    wr_status status = wr__init_fill(init, x->name, s->seed, t->dtype, t->rank, x->dim, host, err);
+    if (host == memory) return status;
+    if (status == WR_OK) status = s->device->upload(s->device, memory, host, x->bytes, err);
+    free(host);
+    return status;
+}
+
 /* Give `x` memory of its size; `data` (host) or the initialiser fills it. */
 static wr_status fill_stored(wr_session *s, stored *x, wr_init init, const void *data,
                              wr_error *err) {
     x->pub.tensor = tensor_of(x);
     x->bytes = (size_t)x->pub.tensor.n * wr_dtype_bytes(x->pub.tensor.dtype);
-    void *memory = NULL, *host = NULL;
+    void *memory = NULL;
     wr_status status = take(s, x, &memory, err);
-    if (status == WR_OK && data == NULL) {
-        host = malloc(x->bytes + 1);
-        status = host == NULL ? wr_fail_memory(err, x->name, x->bytes)
-                              : wr__init_fill(init, x->name, s->seed, x->pub.tensor.dtype,
-                                              x->pub.tensor.rank, x->dim, host, err);
-        data = host;
-    }
-    if (status == WR_OK) status = s->device->upload(s->device, memory, data, x->bytes, err);
-    free(host);
+    if (status == WR_OK && data == NULL) status = fill_first(s, x, init, memory, err);
+    if (status == WR_OK && data != NULL)
+        status = s->device->upload(s->device, memory, data, x->bytes, err);
     if (status != WR_OK) give_back(s, x, memory);
     x->pub.tensor.data = status == WR_OK ? memory : NULL;
     if (status == WR_OK) s->counters.persistent_bytes += x->bytes;
