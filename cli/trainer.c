@@ -21,12 +21,16 @@ static wr_status check_fit(const wr_trainer *t, wr_error *err) {
             "%s: model.embeddings is joint, but %s has two vocabularies; prepare it with "
             "--joint, or set model.embeddings=target",
             t->o->recipe, t->o->data);
-    if ((size_t)t->recipe.model.max_len < d->max_len + 1)
+    const wr_pairs *train = wr_dataset_pairs(t->data, WR_TRAIN);
+    size_t src = wr_side_longest(&train->src, train->n),
+           tgt = wr_side_longest(&train->tgt, train->n);
+    size_t need = (src > tgt ? src : tgt) + 1;
+    if ((size_t)t->recipe.model.max_len < need)
         return wr_fail(err, WR_ERR_INPUT,
-                       "%s: model.max_len is %d, but %s has sentences of up to %zu tokens and an "
-                       "end; set model.max_len=%zu, or prepare with a smaller --max-len",
-                       t->o->recipe, t->recipe.model.max_len, t->o->data, d->max_len,
-                       d->max_len + 1);
+                       "%s: model.max_len is %d, but %s has training sentences of up to %zu tokens "
+                       "with their end; set model.max_len=%zu, or prepare with --max-len %d",
+                       t->o->recipe, t->recipe.model.max_len, t->o->data, need, need,
+                       t->recipe.model.max_len - 1);
     return WR_OK;
 }
 

@@ -47,7 +47,7 @@ printf 'model: {dim: wide}\n' > type.yaml
 refuse "type.yaml:1: " train type.yaml --data data --out run
 refuse "nowhere.yaml" train nowhere.yaml --data data --out run
 refuse "nowhere" train recipe.yaml --data nowhere --out run
-refuse "model.max_len=61" train recipe.yaml --data data --out run --set model.max_len=20
+refuse "prepare with --max-len 3" train recipe.yaml --data data --out run --set model.max_len=4
 refuse "two vocabularies" train recipe.yaml --data apart --out run
 refuse "device \"gpu\"" train recipe.yaml --data data --out run --device gpu
 [ ! -e run/checkpoints ] || fail "a refused run wrote checkpoints"
