@@ -90,8 +90,9 @@ static inline float wr__log_parts(float x, float low) {
     float scaled = x < 0x1p-126f ? x * 0x1p23f : x;
     float more = x < 0x1p-126f ? -23.0f : 0.0f;
     int32_t bits = wr__bits_of(scaled);
-    int32_t n = (bits - half_root) >> 23;
-    float f = wr__float_of(bits - (int32_t)((uint32_t)n << 23)) - 1.0f;
+    /* unsigned, since bits of negative numbers would overflow */
+    int32_t n = (int32_t)((uint32_t)bits - (uint32_t)half_root) >> 23;
+    float f = wr__float_of((int32_t)((uint32_t)bits - ((uint32_t)n << 23))) - 1.0f;
     float e = (float)n + more;
     float p = 0x1.14579ep-4f;
     p = p * f - 0x1.de3bb8p-4f;
