@@ -200,6 +200,7 @@ wr_status wr_bench_shapes(wr_bench *b, wr_error *err) {
 static wr_status run(const wr_bench_options *o, wr_error *err) {
     wr_bench b = {.o = o};
     wr_status status = wr_recipe_load(o->recipe, o->set.items, o->set.n, &b.recipe, err);
+    b.recipe.train.accumulate = 1; /* one batch is one step */
     int longest = (int)(o->src_len > o->tgt_len ? o->src_len : o->tgt_len);
     if (b.recipe.model.max_len < longest) b.recipe.model.max_len = longest;
     wr_session_options so = {
