@@ -5,6 +5,8 @@
 
 #include "ops/cpu/vmath.h"
 
+#include <float.h>
+
 /* e^x with a third fewer instructions than wr_exp_f32: the scaling is one multiplication, so
  * results below 2^-126 or so are 0 (minus infinity gives 0 exactly) and those from 2^127.5 on are
  * infinite. */
@@ -18,18 +20,22 @@ static inline float wr__exp_row_f32(float x) {
 static inline double wr__exp_row_f64(double x) { return exp(x); }
 
 #define REAL      float
+#define LOWEST    -FLT_MAX
 #define ROW(name) wr__row_##name##_f32
 #define EXP(x)    wr__exp_row_f32(x)
 #include "ops/cpu/rows_template.h"
 #undef REAL
+#undef LOWEST
 #undef ROW
 #undef EXP
 
 #define REAL      double
+#define LOWEST    -DBL_MAX
 #define ROW(name) wr__row_##name##_f64
 #define EXP(x)    wr__exp_row_f64(x)
 #include "ops/cpu/rows_template.h"
 #undef REAL
+#undef LOWEST
 #undef ROW
 #undef EXP
 

@@ -1,12 +1,14 @@
-/* rows_template.h: functions of one contiguous row; a template. Define REAL, ROW(name) and EXP(x)
- * first. Included by rows.h only. Reductions have a fixed order: the lanes of a vector. */
+/* rows_template.h: functions of one contiguous row; a template. Define REAL, LOWEST, ROW(name) and
+ * EXP(x) first. Included by rows.h only. Reductions have a fixed order: the lanes of a vector. */
 
+/* Lanes may begin with the lowest finite number instead of minus infinity (clang's do): what does
+ * not exceed it is a row without any finite value. */
 static inline REAL ROW(max)(int64_t n, const REAL *x) {
     REAL m = (REAL)-INFINITY;
 #pragma omp simd reduction(max : m)
     for (int64_t i = 0; i < n; i++)
         m = x[i] > m ? x[i] : m;
-    return m;
+    return m <= LOWEST ? (REAL)-INFINITY : m;
 }
 
 static inline REAL ROW(sum)(int64_t n, const REAL *x) {
