@@ -1,7 +1,14 @@
 # The libraries Weir stands on; README.md says what each is for, scripts/install-deps installs them.
 find_package(OpenMP REQUIRED COMPONENTS C)
 find_package(PkgConfig REQUIRED)
-find_package(dnnl REQUIRED)
+# Not find_package(dnnl): its config wants the OpenCL headers, which nothing here needs.
+find_path(DNNL_INCLUDE dnnl.h REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+if(NOT TARGET weir_dnnl)
+  add_library(weir_dnnl INTERFACE IMPORTED)
+endif()
+set_target_properties(weir_dnnl PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE}
+  INTERFACE_LINK_LIBRARIES ${DNNL_LIBRARY})
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
