@@ -49,8 +49,12 @@ static void row(const char *name, const char *fmt, ...) {
     X("avx")                                                                                       \
     X("fma")                                                                                       \
     X("avx2")                                                                                      \
-    X("avx512f") X("avx512dq") X("avx512bw") X("avx512vl") X("avx512vnni") X("avx512bf1"           \
-                                                                             "6")
+    X("avx512f")                                                                                   \
+    X("avx512dq")                                                                                  \
+    X("avx512bw")                                                                                  \
+    X("avx512vl")                                                                                  \
+    X("avx512vnni")                                                                                \
+    X("avx512bf16")
 
 static void print_model_name(void) {
     FILE *file = fopen("/proc/cpuinfo", "re");

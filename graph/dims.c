@@ -177,7 +177,7 @@ wr_dim wr_dims_symbol(wr_dims *t, const char *name, int64_t min, int64_t max, in
             max < min || multiple_of < 1)
             return NONE;
         wr_symbol *s = &t->symbol[t->n_symbols++];
-        strcpy(s->name, name);
+        memcpy(s->name, name, strlen(name) + 1);
         s->min = min;
         s->max = max;
         s->multiple_of = multiple_of;
@@ -249,7 +249,7 @@ int64_t wr_dims_eval(const wr_dims *t, wr_dim d, const wr_binding *b) {
 void wr_dims_range(const wr_dims *t, wr_dim d, int64_t *min, int64_t *max) {
     *min = *max = wr_dim_literal(d);
     if (wr_dim_is_literal(d) || d.id == 0) return;
-    int64_t low[WR_MAX_SYMBOLS], high[WR_MAX_SYMBOLS];
+    int64_t low[WR_MAX_SYMBOLS] = {0}, high[WR_MAX_SYMBOLS] = {0};
     for (int i = 0; i < t->n_symbols; i++) {
         low[i] = t->symbol[i].min > 0 ? t->symbol[i].min : 1;
         high[i] = t->symbol[i].max;

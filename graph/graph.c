@@ -90,8 +90,9 @@ static bool node_equal(const wr_graph *g, uint32_t id, const wr__made *m, int n_
     const wr_type *t = &m->type[0];
     return x->op == m->op && x->n_in == m->n_in && x->dtype == t->dtype && x->rank == t->rank &&
            memcmp(x->dim, t->dim, sizeof(wr_dim) * (size_t)t->rank) == 0 &&
-           (m->n_in == 0 || memcmp(&g->edge[x->in], m->in, sizeof *m->in * (size_t)m->n_in) == 0) &&
-           (n_attr == 0 ||
+           (m->n_in == 0 || m->in == NULL ||
+            memcmp(&g->edge[x->in], m->in, sizeof *m->in * (size_t)m->n_in) == 0) &&
+           (n_attr == 0 || m->attr == NULL ||
             memcmp(&g->attr[x->attr], m->attr, sizeof *m->attr * (size_t)n_attr) == 0);
 }
 
@@ -159,6 +160,7 @@ static uint32_t append(wr_graph *g, const wr__made *m, int n_attr, uint64_t hash
     int n_out = wr_op_outputs(m->op);
     uint32_t loc = m->loc_id != 0 ? m->loc_id : loc_id(g, m->loc);
     if (loc == 0 || !reserve(g, m, n_attr, n_out)) return 0;
+    WR_ASSERT(n_attr == 0 || (g->attr != NULL && m->attr != NULL));
     uint32_t id = (uint32_t)g->n;
     wr_node x = {.op = m->op,
                  .in = (uint32_t)g->n_edges,
@@ -198,7 +200,7 @@ uint32_t wr__node_add(wr_graph *g, const wr__made *m) {
 uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uint32_t *in,
                        bool unique) {
     const wr_node *x = &from->node[id];
-    wr_type type[WR_MAX_OUTPUTS];
+    wr_type type[WR_MAX_OUTPUTS] = {{0}};
     for (int k = 0; k < x->n_out; k++)
         type[k] = wr_type_of((wr){(wr_graph *)(uintptr_t)from, id + (uint32_t)k});
     wr__made m = {.op = x->op,

@@ -73,10 +73,12 @@ wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_e
 }
 
 static void drop_plan(wr_session *s, size_t i) {
-    wr_plan_free(s->plan[i].plan);
-    free(s->plan[i].slot);
+    cached_plan gone = s->plan[i];
     s->plan[i] = s->plan[--s->n_plans];
+    s->plan[s->n_plans] = (cached_plan){0};
     s->last = NULL;
+    wr_plan_free(gone.plan);
+    free(gone.slot);
 }
 
 /* A parameter's memory belongs to its block, which goes with the session. */
@@ -514,7 +516,7 @@ static wr_status rebind_states(wr_session *s, const cached_plan *c, wr_error *er
 
 wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_feed *feeds,
                          wr_error *err) {
-    int *feed_of = malloc(sizeof *feed_of * ((size_t)wr_program_inputs(p) + 1));
+    int *feed_of = calloc((size_t)wr_program_inputs(p) + 1, sizeof *feed_of);
     if (feed_of == NULL) return wr_fail_memory(err, "feeds", sizeof *feed_of);
     wr_binding b;
     cached_plan *c = NULL;

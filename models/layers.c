@@ -43,8 +43,8 @@ wr wr_sinusoids(wr_graph *g, wr_dtype t, int max_len, int dim) {
     wr x = {g, 0};
     if (table != NULL && wide != NULL) {
         for (size_t i = 0; i < n; i++) {
-            size_t position = i / (size_t)dim, k = i % (size_t)dim;
-            double angle = (double)position / pow(10000.0, (double)(k / 2 * 2) / dim);
+            size_t position = i / (size_t)dim, k = i % (size_t)dim, pair = k / 2 * 2;
+            double angle = (double)position / pow(10000.0, (double)pair / dim);
             wide[i] = k % 2 == 0 ? sin(angle) : cos(angle);
             table[i] = (float)wide[i];
         }

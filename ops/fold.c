@@ -49,9 +49,13 @@ static bool compute(wr_graph *g, const wr_op *op, wr_call *call) {
     call->env = &env;
     wr_cost cost = op->cost == NULL ? (wr_cost){0} : op->cost(call);
     call->workspace = aligned_alloc(256, (cost.workspace + 511) / 256 * 256);
-    if (call->workspace == NULL) return wr_no_memory(g).id != 0;
+    if (call->workspace == NULL) {
+        call->env = NULL;
+        return wr_no_memory(g).id != 0;
+    }
     bool ok = op->cpu(call) == WR_OK;
     free(call->workspace);
+    call->env = NULL;
     return ok;
 }
 

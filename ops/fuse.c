@@ -273,7 +273,7 @@ static void *chains_begin(const wr_rewrite *r, bool *failed) {
     if (c == NULL) return NULL;
     c->n = wr_node_count(r->old);
     c->root = calloc(c->n, sizeof *c->root);
-    c->group = calloc(c->n, sizeof *c->group);
+    c->group = calloc(c->n, sizeof(void *));
     c->epoch = calloc(c->n, sizeof *c->epoch);
     if (c->root == NULL || c->group == NULL || c->epoch == NULL) {
         chains_end(c);

@@ -287,6 +287,7 @@ static wr_status transpose_cpu(const wr_call *c) {
     int rank = y->rank;
     int64_t stride[WR_MAX_RANK], in_stride[WR_MAX_RANK];
     int64_t step = 1;
+    WR_ASSERT(rank >= 0 && rank <= WR_MAX_RANK);
     for (int i = rank - 1; i >= 0; i--) {
         in_stride[i] = step;
         step *= x->dim[i];

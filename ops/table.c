@@ -13,7 +13,14 @@ static const wr_op *const TABLE[] = {
 };
 #undef OP
 
-int wr_op_count(void) { return (int)(sizeof TABLE / sizeof *TABLE); }
+#define OP(name) +1
+enum {
+    COUNT = 0
+#include "ops/ops.def"
+};
+#undef OP
+
+int wr_op_count(void) { return COUNT; }
 const wr_op *wr_op_at(int index) { return TABLE[index]; }
 
 const wr_op *wr_op_find(const char *name) {

@@ -121,14 +121,15 @@ TILE(7)
 TILE(8)
 TILE(9)
 TILE(10)
-TILE(11) TILE(12)
+TILE(11)
+TILE(12)
 #endif
 
-    /* By rows - 1, by the layout of A (steps or rows), by vectors - 1. */
-    static tile_fn *const tiles[TILE_ROWS][2][2] = {
-        TILE_NAMES(1), TILE_NAMES(2), TILE_NAMES(3), TILE_NAMES(4),  TILE_NAMES(5),  TILE_NAMES(6),
+/* By rows - 1, by the layout of A (steps or rows), by vectors - 1. */
+static tile_fn *const tiles[TILE_ROWS][2][2] = {
+    TILE_NAMES(1), TILE_NAMES(2), TILE_NAMES(3), TILE_NAMES(4),  TILE_NAMES(5),  TILE_NAMES(6),
 #if TILE_ROWS == 12
-        TILE_NAMES(7), TILE_NAMES(8), TILE_NAMES(9), TILE_NAMES(10), TILE_NAMES(11), TILE_NAMES(12),
+    TILE_NAMES(7), TILE_NAMES(8), TILE_NAMES(9), TILE_NAMES(10), TILE_NAMES(11), TILE_NAMES(12),
 #endif
 };
 #undef TILE

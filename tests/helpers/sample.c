@@ -32,8 +32,9 @@ static double normal(uint64_t *state) {
 /* A quarter apart, in random order; inputs of one case take different quarters' parts, so that
  * values of different inputs are apart as well. */
 static void draw_apart(test_input *x, uint64_t *state, int apart) {
+    int64_t half = x->n / 2;
     for (int64_t i = 0; i < x->n; i++)
-        x->value[i] = 0.25 * (double)(i - x->n / 2) + 0.03 + 0.06 * (apart % 4);
+        x->value[i] = 0.25 * (double)(i - half) + 0.03 + 0.06 * (apart % 4);
     for (int64_t i = x->n - 1; i > 0; i--) {
         int64_t j = (int64_t)(next_bits(state) % (uint64_t)(i + 1));
         double swap = x->value[i];
