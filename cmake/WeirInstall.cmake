@@ -5,24 +5,32 @@ include(CMakePackageConfigHelpers)
 
 # What weir.h includes: the interface of each layer, from the lowest to the highest.
 set(WEIR_UMBRELLA
-  graph/base.h graph/dims.h graph/graph.h graph/program.h graph/plan.h graph/session.h
-  ops/ops.h autodiff/autodiff.h autodiff/grad.h autodiff/invert.h autodiff/check.h
-  models/layers.h models/transformer.h models/decode.h models/recipe.h
-  optim/optim.h optim/adam.h optim/schedule.h optim/checkpoint.h
-  data/text.h data/subword.h data/dataset.h data/batch.h data/score.h data/numbers.h
+  graph/base.h graph/dims.h graph/graph.h graph/op.h graph/program.h graph/plan.h graph/session.h
+  ops/attention.h ops/cache.h ops/cross_entropy.h ops/elementwise.h ops/fuse.h ops/host.h
+  ops/index.h ops/layout.h ops/linalg.h ops/lstm.h ops/matmul.h ops/norm.h ops/random_ops.h
+  ops/reduce.h ops/slice.h ops/softmax.h ops/sort.h ops/table.h ops/update.h ops/weight_norm.h
+  autodiff/grad.h
+  models/layers.h models/recipe.h models/search.h models/transformer.h models/transformer_decoder.h
+  optim/checkpoint.h optim/optimizer.h optim/progress.h optim/safetensors.h optim/schedule.h
+  data/batches.h data/dataset.h data/filter.h data/numbers.h data/pairs.h data/score.h
+  data/subword.h data/text.h data/tokenize.h
   viz/draw.h)
 set(includes "")
 foreach(header ${WEIR_UMBRELLA})
-  if(EXISTS ${CMAKE_SOURCE_DIR}/${header})
-    string(APPEND includes "#include \"${header}\"\n")
-  endif()
+  string(APPEND includes "#include \"${header}\"\n")
 endforeach()
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/include/weir.h CONTENT
 "/* weir.h: the whole interface of Weir. */
 #ifndef WEIR_H
 #define WEIR_H
 
+#ifdef __cplusplus
+extern \"C\" {
+#endif
 ${includes}
+#ifdef __cplusplus
+}
+#endif
 #endif
 " @ONLY)
 

@@ -22,11 +22,11 @@ enum { LARGE = 37, TILE = 32, PARALLEL_WORK = 32768, PARALLEL_ELEMENTS = 16384 }
 
 #define A_BIJECTION .no_inverse = "a bijection; the deriver of inverses is not part of this version"
 
-wr wr_triangle_at(wr_loc loc, wr x, wr_side side, int k) {
+wr wr_triangle_at(wr_loc loc, wr x, wr_half side, int k) {
     return wr_emit(loc, &wr_op_triangle, 1, &x, (wr_attr[]){{.i = side}, {.i = k}});
 }
 
-wr wr_triangular_solve_at(wr_loc loc, wr a, wr b, wr_side side, bool transposed, bool unit) {
+wr wr_triangular_solve_at(wr_loc loc, wr a, wr b, wr_half side, bool transposed, bool unit) {
     return wr_emit(loc, &wr_op_triangular_solve, 2, (wr[]){a, b},
                    (wr_attr[]){{.i = side}, {.i = transposed}, {.i = unit}});
 }
@@ -318,7 +318,7 @@ static wr_cost factor_cost(const wr_call *c) { return cost_with(c, factor_flops(
 
 static bool triangle_grad(wr_grad_ctx *c) {
     return wr_contribute(
-        c, 0, wr_triangle_at(WR_HERE, c->cot[0], (wr_side)c->attr[SIDE].i, (int)c->attr[OFFSET].i));
+        c, 0, wr_triangle_at(WR_HERE, c->cot[0], (wr_half)c->attr[SIDE].i, (int)c->attr[OFFSET].i));
 }
 
 static bool diagonal_grad(wr_grad_ctx *c) {
@@ -335,7 +335,7 @@ static wr matrix_cotangent(wr db, wr x, bool transposed) {
 }
 
 static bool triangular_solve_grad(wr_grad_ctx *c) {
-    wr_side side = (wr_side)c->attr[SIDE].i;
+    wr_half side = (wr_half)c->attr[SIDE].i;
     bool transposed = c->attr[TRANSPOSED].i, unit = c->attr[UNIT].i;
     wr db = wr_triangular_solve(c->in[0], c->cot[0], side, !transposed, unit);
     int k = !unit ? 0 : side == WR_UPPER ? 1 : -1;

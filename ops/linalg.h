@@ -16,11 +16,11 @@ extern const wr_op wr_op_triangle, wr_op_diagonal, wr_op_diagonal_matrix, wr_op_
     wr_op_lu_solve, wr_op_matrix_inverse, wr_op_log_abs_det;
 
 /* Which triangle of the stored matrix; the other one is not read. */
-typedef enum wr_side { WR_LOWER, WR_UPPER } wr_side;
+typedef enum wr_half { WR_LOWER, WR_UPPER } wr_half;
 
 /* x [.., n, m] with everything outside the triangle set to 0. Kept: column - row <= k (lower) or
  * >= k (upper), so k = 0 keeps the diagonal; k = -1 is the strict lower, k = 1 the strict upper. */
-wr wr_triangle_at(wr_loc loc, wr x, wr_side side, int k);
+wr wr_triangle_at(wr_loc loc, wr x, wr_half side, int k);
 #define wr_tril(x, k) wr_triangle_at(WR_HERE, x, WR_LOWER, k)
 #define wr_triu(x, k) wr_triangle_at(WR_HERE, x, WR_UPPER, k)
 
@@ -30,7 +30,7 @@ wr wr_triangle_at(wr_loc loc, wr x, wr_side side, int k);
 
 /* X with op(A) X = B: a [.., n, n], b [.., n, m] with the same leading sizes, or one a [n, n] for
  * all; op is the transpose where `transposed`. `unit`: ones stand for the diagonal of a. */
-wr wr_triangular_solve_at(wr_loc loc, wr a, wr b, wr_side side, bool transposed, bool unit);
+wr wr_triangular_solve_at(wr_loc loc, wr a, wr b, wr_half side, bool transposed, bool unit);
 #define wr_triangular_solve(a, b, side, transposed, unit)                                          \
     wr_triangular_solve_at(WR_HERE, a, b, side, transposed, unit)
 /* The same for any invertible a, by LU with partial pivoting. */
