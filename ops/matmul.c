@@ -31,9 +31,9 @@ static const char RULE[] = "a [.., M, K] x b [K, N], or b [.., K, N] with the sa
 
 static bool inner_differ(wr_shape_ctx *c, wr_dim ka, wr_dim kb, wr_dim other) {
     wr_str s = {0};
-    wr_dims_print(wr_graph_dims(c->g), ka, &s);
+    wr_shape_explain(c->g, ka, &s);
     wr_str_add(&s, " and ");
-    wr_dims_print(wr_graph_dims(c->g), kb, &s);
+    wr_shape_explain(c->g, kb, &s);
     const char *hint = wr_dim_eq(c->g, ka, other)
                            ? (c->attr[TRANS_B].i ? "did you mean wr_matmul without the transpose?"
                                                  : "did you mean wr_matmul_nt (b transposed)?")

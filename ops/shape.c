@@ -18,6 +18,13 @@ bool wr_shape_equal(const wr_graph *g, const wr_type *a, const wr_type *b) {
     return a->dtype == b->dtype && a->rank == b->rank && wr_shape_suffix(g, a, b);
 }
 
+void wr_shape_explain(const wr_graph *g, wr_dim d, wr_str *out) {
+    int64_t min, max;
+    wr_dims_print(wr_graph_dims(g), d, out);
+    wr_dims_range(wr_graph_dims(g), d, &min, &max);
+    if (!wr_dim_is_literal(d) && min == max) wr_str_add(out, " = %lld", (long long)min);
+}
+
 /* Name the first pair of dims that differ, from the right. */
 static bool sizes_differ(wr_shape_ctx *c, const wr_type *a, const wr_type *b, int k) {
     wr_str s = {0};
@@ -25,9 +32,9 @@ static bool sizes_differ(wr_shape_ctx *c, const wr_type *a, const wr_type *b, in
         wr_dim da = a->dim[a->rank - i], db = b->dim[b->rank - i];
         if (wr_dim_eq(c->g, da, db)) continue;
         wr_str_add(&s, "axis -%d: ", i);
-        wr_dims_print(wr_graph_dims(c->g), da, &s);
+        wr_shape_explain(c->g, da, &s);
         wr_str_add(&s, " and ");
-        wr_dims_print(wr_graph_dims(c->g), db, &s);
+        wr_shape_explain(c->g, db, &s);
         break;
     }
     wr_shape_fail(c, "sizes are equal, or the shorter operand is a suffix: [B, T, D] with [D]",

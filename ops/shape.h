@@ -18,6 +18,9 @@ bool wr_shape_suffix(const wr_graph *g, const wr_type *longer, const wr_type *sh
 bool wr_shape_needs_i32(wr_shape_ctx *c, int k);
 bool wr_shape_needs_float(wr_shape_ctx *c, int k);
 
+/* Append a size for a message: "T/2", and "D/2 = 384" where only one value is possible. */
+void wr_shape_explain(const wr_graph *g, wr_dim d, wr_str *out);
+
 /* Product of dims [from, to). */
 static inline int64_t wr_extent(const wr_tensor *t, int from, int to) {
     int64_t n = 1;
