@@ -71,6 +71,7 @@ static wr_status search(wr_trainer *t, const wr_pairs *pairs, size_t n, wr_trans
     wr_transformer model = wr_transformer_of(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
                                              wr_dataset_info_of(t->data)->tgt_vocab, false);
     wr_search_options o = wr_search_defaults(&t->recipe.decode);
+    o.cache_bytes = (size_t)128 << 20; /* the caches stay in the training session */
     o.beam = t->recipe.train.valid_decode == WR_RECIPE_VALID_BEAM ? t->recipe.train.valid_beam : 1;
     wr_sentence *src = malloc(sizeof *src * (n + 1));
     if (src == NULL) return wr_fail_memory(err, "sentences", n * sizeof *src);

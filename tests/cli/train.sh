@@ -69,6 +69,11 @@ refuse "step-8.safetensors" train recipe.yaml --data data --out lying --resume
 refuse "step-8" train recipe.yaml --data data --out run --resume --set model.dim=32
 "$weir" "${run[@]}" --resume > /dev/null 2>&1 || fail "a finished run cannot be resumed"
 
+# the same bits for any number of threads
+"$weir" train recipe.yaml --data data --out two --threads 2 > /dev/null 2>&1 || fail "two threads"
+cmp run/checkpoints/step-8.safetensors two/checkpoints/step-8.safetensors ||
+    fail "another number of threads gives other parameters"
+
 # a full disk: one message, and the last whole checkpoint stays
 mkdir full
 if mount -t tmpfs -o size=700k tmpfs full 2> /dev/null; then
