@@ -12,6 +12,11 @@ wr_transformer wr_transformer_of(const wr_recipe *r, int src_vocab, int tgt_voca
                             .training = training};
 }
 
+int wr_padded_max_len(const wr_recipe *r) {
+    int multiple = r->data.length_multiple;
+    return (r->model.max_len + multiple - 1) / multiple * multiple;
+}
+
 typedef struct job {
     const wr_recipe *recipe;
     wr_transformer t;
@@ -26,7 +31,7 @@ static wr_status compile_training(const job *j, wr_optimizer_part part, wr_progr
                                   wr_error *err) {
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
-    wr_transformer_batch in = wr_transformer_inputs(g, j->recipe->model.max_len);
+    wr_transformer_batch in = wr_transformer_inputs(g, j->t.m.max_len);
     wr_transformer_loss loss = wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
     wr_optimizer_options o = wr_optimizer_options_of(j->recipe);
     o.part = part;
@@ -42,7 +47,7 @@ static wr_status compile_training(const job *j, wr_optimizer_part part, wr_progr
 static wr_status compile_validation(const job *j, wr_program **p, wr_error *err) {
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
-    wr_transformer_batch in = wr_transformer_inputs(g, j->recipe->model.max_len);
+    wr_transformer_batch in = wr_transformer_inputs(g, j->t.m.max_len);
     wr_transformer_loss loss = wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
     wr_status status = compile(g, 3, (wr[]){loss.loss, loss.nll, loss.tokens}, p, err);
     wr_graph_free(g);
@@ -53,6 +58,7 @@ wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_p
                           wr_error *err) {
     *p = (wr_programs){0};
     job j = {r, wr_transformer_of(r, src_vocab, tgt_vocab, true)};
+    j.t.m.max_len = wr_padded_max_len(r); /* positions for padding too */
     wr_status status = compile_training(&j, WR_OPTIMIZER_UPDATE, &p->update, err);
     if (status == WR_OK && r->train.accumulate > 1)
         status = compile_training(&j, WR_OPTIMIZER_ACCUMULATE, &p->accumulate, err);

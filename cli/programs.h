@@ -20,6 +20,9 @@ typedef struct wr_programs {
 /* The Transformer of a recipe; `training` turns dropout on. */
 wr_transformer wr_transformer_of(const wr_recipe *r, int src_vocab, int tgt_vocab, bool training);
 
+/* model.max_len rounded up to data.length_multiple: the longest padded sentence. */
+int wr_padded_max_len(const wr_recipe *r);
+
 /* Compile what training needs. Errors: those of the graph. */
 wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                           wr_error *err);

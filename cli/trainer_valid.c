@@ -19,9 +19,14 @@ static wr_status sum_nll(wr_trainer *t, const wr_pairs *pairs, double *nll, doub
     wr_batches *batches = NULL;
     wr_status status = wr_batches_open(pairs, &o, &batches, err);
     const wr_batch *b = NULL;
+    int longest = wr_padded_max_len(&t->recipe);
+    int64_t left_out = 0;
     while (status == WR_OK && (status = wr_batches_next(batches, &b, err)) == WR_OK && b != NULL) {
         wr_feed feeds[WR_BATCH_FEEDS];
-        if (b->S > t->recipe.model.max_len || b->T > t->recipe.model.max_len) continue;
+        if (b->S > longest || b->T > longest) {
+            left_out += b->B;
+            continue;
+        }
         wr_batch_feeds(b, feeds);
         status = wr_session_run(t->session, t->programs.valid, WR_BATCH_FEEDS, feeds, err);
         if (status != WR_OK) break;
@@ -29,6 +34,10 @@ static wr_status sum_nll(wr_trainer *t, const wr_pairs *pairs, double *nll, doub
         *tokens += wr_output_number(t->session, WR_SUM_TOKENS);
     }
     wr_batches_close(batches);
+    if (status == WR_OK && left_out > 0)
+        wr_bar_line(&t->bar,
+                    "validation: %lld sentences longer than model.max_len are left out of nll",
+                    (long long)left_out);
     return status;
 }
 

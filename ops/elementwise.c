@@ -34,15 +34,24 @@ static bool float_trailing(wr_shape_ctx *c) {
 
 /* ---- samples ---- */
 
+/* The sizes of a sample; large ones enter the parallel path. */
+static void sample_dims(wr_sample *s, bool large, int64_t dims[3]) {
+    dims[0] = large ? 3 : wr_sample_int(s, 1, 3);
+    dims[1] = large ? 7 : wr_sample_int(s, 1, 5);
+    dims[2] = large ? 801 : wr_sample_int(s, 1, 9);
+}
+
 static wr sample_one(wr_sample *s, wr_fill fill) {
-    int64_t dims[3] = {wr_sample_int(s, 1, 3), wr_sample_int(s, 1, 5), wr_sample_int(s, 1, 9)};
+    int64_t dims[3];
+    sample_dims(s, s->variant == 1, dims);
     return s->input(s, fill, 0, 3, dims);
 }
 
-/* Variants: equal sizes, suffix on the right, suffix on the left, scalar. */
+/* Variants: equal sizes, suffix on the right, suffix on the left, scalar, large with a suffix. */
 static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
-    if (s->variant > 3) return (wr){s->g, 0};
-    int64_t dims[3] = {wr_sample_int(s, 1, 3), wr_sample_int(s, 1, 5), wr_sample_int(s, 1, 9)};
+    if (s->variant > 4) return (wr){s->g, 0};
+    int64_t dims[3];
+    sample_dims(s, s->variant == 4, dims);
     int drop = s->variant == 3 ? 3 : s->variant == 0 ? 0 : 2;
     wr full = s->input(s, s->variant == 2 ? b : a, 0, 3, dims);
     wr part = s->input(s, s->variant == 2 ? a : b, 0, 3 - drop, dims + drop);
@@ -52,14 +61,14 @@ static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
 
 #define SAMPLE_UNARY(name, fill)                                                                   \
     static wr name##_sample(wr_sample *s) {                                                        \
-        return s->variant > 0 ? (wr){s->g, 0}                                                      \
+        return s->variant > 1 ? (wr){s->g, 0}                                                      \
                               : wr_unary_at(WR_HERE, &wr_op_##name, sample_one(s, fill));          \
     }
 #define SAMPLE_BINARY(name, a, b)                                                                  \
     static wr name##_sample(wr_sample *s) { return sample_two(s, &wr_op_##name, a, b); }
 #define SAMPLE_REAL(name, fill, value)                                                             \
     static wr name##_sample(wr_sample *s) {                                                        \
-        return s->variant > 0 ? (wr){s->g, 0}                                                      \
+        return s->variant > 1 ? (wr){s->g, 0}                                                      \
                               : wr_real_at(WR_HERE, &wr_op_##name, sample_one(s, fill), value);    \
     }
 

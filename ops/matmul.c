@@ -219,9 +219,9 @@ static bool sample_operands(wr_sample *s, operands *o) {
     bool batched = v >= 4 && v < 8, stack = v == 8, large = v == 9;
     int64_t m = wr_sample_int(s, 1, 5), k = wr_sample_int(s, 1, 6), n = wr_sample_int(s, 1, 7);
     if (large) {
-        m = 37;
-        k = 19;
-        n = 41;
+        m = 97; /* enough work for two threads */
+        k = 65;
+        n = 101;
     }
     o->ta = v < 8 && (v & 1);
     o->tb = v < 8 && (v & 2);

@@ -18,6 +18,7 @@ refuse() {
     local text=$1 got=0 said
     shift
     said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
+    said_last=$said
     [ "$got" -eq 1 ] || fail "weir $*: exit status $got, not 1: $said"
     [[ $(grep '^weir: ' <<< "$said") == *"$text"* ]] || fail "weir $*: said '$said', not '$text'"
     [ "$(grep -c '^weir: ' <<< "$said")" -eq 1 ] || fail "weir $*: more than one message: $said"
@@ -48,6 +49,10 @@ refuse "type.yaml:1: " train type.yaml --data data --out run
 refuse "nowhere.yaml" train nowhere.yaml --data data --out run
 refuse "nowhere" train recipe.yaml --data nowhere --out run
 refuse "prepare with --max-len 3" train recipe.yaml --data data --out run --set model.max_len=4
+# the length that the message asks for is enough, whatever lengths are rounded up to
+need=$(sed -n 's/.*set model.max_len=\([0-9]*\).*/\1/p' <<< "$said_last")
+"$weir" train recipe.yaml --data data --out just --threads 1 --max-updates 3 \
+    --set "model.max_len=$need" --set data.length_multiple=32 > just.txt 2>&1 || fail "$(cat just.txt)"
 refuse "two vocabularies" train recipe.yaml --data apart --out run
 refuse "device \"gpu\"" train recipe.yaml --data data --out run --device gpu
 [ ! -e run/checkpoints ] || fail "a refused run wrote checkpoints"
