@@ -7,8 +7,6 @@
 
 #include "graph/graph.h"
 
-struct wr_inverse_ctx;
-
 enum { WR_MAX_OUTPUTS = 4, WR_MAX_ATTRS = 8, WR_ANY_INPUTS = 65535 };
 
 typedef enum wr_trait {
@@ -124,6 +122,43 @@ typedef struct wr_expand_ctx {
     bool (*vjp)(int n_out, const wr *outs, const wr *cots, int n_in, const wr *ins, wr *grads);
 } wr_expand_ctx;
 
+/* ---- inverse ---- */
+
+/* What an inverse rule sees: the values that are known when the node is solved, as nodes of the
+ * inverse graph. A rule solves the operands that it can from outputs and other operands, and adds
+ * log |d y / d x| of what it solved. It is asked once for each output that becomes known, and again
+ * when more operands are known, until it answers true; `output` is the one it is asked about. */
+typedef struct wr_inverse_ctx {
+    wr_graph *g;
+    int n_in, n_out, output;
+    const wr *y;    /* values of the outputs, poison where unknown */
+    const wr *x;    /* values of the operands, poison where unknown */
+    const wr *in;   /* the operands as declared: types, and what made them */
+    const wr *out;  /* the outputs as declared */
+    const wr_attr *attr;
+    struct wr__inverter *inverter;
+    uint32_t id;
+} wr_inverse_ctx;
+
+/* Operand k is `value`. Returns the handle to use in log-determinant terms: in an inverse that is
+ * `value`; when only the log-determinant of the forward direction is wanted it is the operand
+ * itself, and `value` is dropped. Poison when the operand was known already (a diagnostic). */
+wr wr_inverse_solve(wr_inverse_ctx *c, int k, wr value);
+/* Positions start, start + step, .. of an axis of operand k are `value`. */
+bool wr_inverse_solve_part(wr_inverse_ctx *c, int k, int axis, wr_dim start, int64_t step,
+                           wr value);
+/* Add log |d y / d x|, elementwise over the solved operand k: of its sizes, or of a suffix of them
+ * that is repeated over the leading axes ([C] of an operand [B, T, C]). Padding is left out. */
+bool wr_inverse_term(wr_inverse_ctx *c, int k, wr term);
+/* The same for a term per leading position: `term` has the first sizes of operand k ([B, T]), or is
+ * one number that counts for each position of the first `axes` axes (a scalar, axes = 2: each valid
+ * time step). */
+bool wr_inverse_term_leading(wr_inverse_ctx *c, int k, wr term, int axes);
+/* The value of any declared node, e.g. of what an operand was made from; poison while unknown. */
+wr wr_inverse_value(const wr_inverse_ctx *c, wr declared);
+/* Not yet, or never: `reason` (a literal) stands in the message if nothing changes. Returns false. */
+bool wr_inverse_wait(wr_inverse_ctx *c, const char *reason);
+
 /* ---- samples for the generated tests ---- */
 
 /* How to fill a sampled input. */
@@ -166,8 +201,8 @@ struct wr_op {
     bool (*grad)(wr_grad_ctx *c);
     bool (*expand)(wr_expand_ctx *c);
     const char *no_grad; /* reason, when there is neither grad nor expand */
-    /* Inverse rule, for the deriver of inverses; rows without one say why. */
-    bool (*inverse)(struct wr_inverse_ctx *c);
+    /* Inverse rule: true when the output it was asked about is used up. Rows without one say why. */
+    bool (*inverse)(wr_inverse_ctx *c);
     const char *no_inverse;
     int inplace;                     /* 1 + the operand whose buffer output 0 may take, 0: none */
     bool (*writes)(int k, int n_in); /* stateful rows: is input k written? */
