@@ -109,12 +109,35 @@ static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
 #define OUT   (c->out[0])
 #define IN(k) (c->in[k])
 
+/* ---- inverse rules ---- */
+
+/* The one unknown operand of a binary row, full-size; -1: not (yet) solvable. */
+static int wanted(wr_inverse_ctx *c) {
+    bool first = c->x[0].id == 0, second = c->x[1].id == 0;
+    if (c->in[0].id == c->in[1].id)
+        return wr_inverse_wait(c, "both operands are the same node") - 1;
+    if (first && second)
+        return wr_inverse_wait(c, "neither of its operands is known: it mixes two unknowns") - 1;
+    int k = first ? 0 : 1;
+    if (wr_rank(c->in[k]) < wr_rank(c->out[0]))
+        return wr_inverse_wait(c, "the unknown operand was repeated over leading axes: "
+                                  "over-determined") -
+               1;
+    return k;
+}
+
+static bool add_inverse(wr_inverse_ctx *c) {
+    int k = wanted(c);
+    return k >= 0 && wr_inverse_solve(c, k, wr_sub(c->y[0], c->x[1 - k])).id != 0;
+}
+
 BINARY_TILES(add, p[i] + q[i], p[i] + q[i])
 SAMPLE_BINARY(add, WR_FILL_REAL, WR_FILL_REAL)
 static bool add_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, COT) && wr_contribute(c, 1, COT);
 }
-const wr_op wr_op_add = {ROW(add, "a + b", 2, float_trailing), .grad = add_grad, NO_INVERTER};
+const wr_op wr_op_add = {ROW(add, "a + b", 2, float_trailing), .grad = add_grad,
+                         .inverse = add_inverse};
 
 BINARY_TILES(sub, p[i] - q[i], p[i] - q[i])
 SAMPLE_BINARY(sub, WR_FILL_REAL, WR_FILL_REAL)
@@ -123,13 +146,31 @@ static bool sub_grad(wr_grad_ctx *c) {
 }
 const wr_op wr_op_sub = {ROW(sub, "a - b", 2, float_trailing), .grad = sub_grad, NO_INVERTER};
 
+/* log |k|, without the round trip where k = exp(s) or sigmoid(s). */
+static wr log_of_factor(wr_inverse_ctx *c, int k) {
+    const wr_node *made = wr_node_at(c->g, c->in[k].id);
+    if (made->op == &wr_op_exp || made->op == &wr_op_sigmoid) {
+        wr s = wr_inverse_value(c, (wr){c->g, wr_node_inputs(c->g, c->in[k].id)[0]});
+        if (s.id != 0) return made->op == &wr_op_exp ? s : wr_log_sigmoid(s);
+    }
+    return wr_log(wr_abs(c->x[k]));
+}
+
+static bool mul_inverse(wr_inverse_ctx *c) {
+    int k = wanted(c);
+    if (k < 0) return false;
+    return wr_inverse_term(c, k, log_of_factor(c, 1 - k)) &&
+           wr_inverse_solve(c, k, wr_div(c->y[0], c->x[1 - k])).id != 0;
+}
+
 BINARY_TILES(mul, p[i] * q[i], p[i] * q[i])
 SAMPLE_BINARY(mul, WR_FILL_REAL, WR_FILL_REAL)
 static bool mul_grad(wr_grad_ctx *c) {
     return (!c->needed[0] || wr_contribute(c, 0, wr_mul(COT, IN(1)))) &&
            (!c->needed[1] || wr_contribute(c, 1, wr_mul(COT, IN(0))));
 }
-const wr_op wr_op_mul = {ROW(mul, "a b", 2, float_trailing), .grad = mul_grad, NO_INVERTER};
+const wr_op wr_op_mul = {ROW(mul, "a b", 2, float_trailing), .grad = mul_grad,
+                         .inverse = mul_inverse};
 
 BINARY_TILES(div, p[i] / q[i], p[i] / q[i])
 SAMPLE_BINARY(div, WR_FILL_REAL, WR_FILL_POSITIVE)
@@ -201,12 +242,19 @@ const wr_op wr_op_select = {
 UNARY_TILES(neg, -p[i], -p[i])
 SAMPLE_UNARY(neg, WR_FILL_REAL)
 static bool neg_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_neg(COT)); }
-const wr_op wr_op_neg = {ROW(neg, "-x", 1, float_same), .grad = neg_grad, NO_INVERTER};
+static bool neg_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_solve(c, 0, wr_neg(c->y[0])).id != 0;
+}
+const wr_op wr_op_neg = {ROW(neg, "-x", 1, float_same), .grad = neg_grad, .inverse = neg_inverse};
 
 UNARY_TILES(exp, wr_exp_f32(p[i]), exp(p[i]))
 SAMPLE_UNARY(exp, WR_FILL_REAL)
 static bool exp_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_mul(COT, OUT)); }
-const wr_op wr_op_exp = {ROW(exp, "e^x", 1, float_same), .grad = exp_grad, NO_INVERTER};
+static bool exp_inverse(wr_inverse_ctx *c) {
+    wr x = wr_inverse_solve(c, 0, wr_log(c->y[0]));
+    return wr_inverse_term(c, 0, x);
+}
+const wr_op wr_op_exp = {ROW(exp, "e^x", 1, float_same), .grad = exp_grad, .inverse = exp_inverse};
 
 UNARY_TILES(expm1, wr_expm1_f32(p[i]), expm1(p[i]))
 SAMPLE_UNARY(expm1, WR_FILL_REAL)

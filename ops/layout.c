@@ -80,6 +80,11 @@ static wr reshape_sample(wr_sample *s) {
                       WR_DIMS(wr_n(2 * dims[1]), wr_n(2), wr_n(2)));
 }
 
+static bool reshape_inverse(wr_inverse_ctx *c) {
+    wr_type t = wr_type_of(c->in[0]);
+    return wr_inverse_solve(c, 0, wr_reshape(c->y[0], t.rank, t.dim)).id != 0;
+}
+
 const wr_op wr_op_reshape = {.name = "reshape",
                              .doc = "the same elements under other sizes",
                              .traits = WR_VIEW | WR_MIXED,
@@ -88,7 +93,7 @@ const wr_op wr_op_reshape = {.name = "reshape",
                              .shape = reshape_shape,
                              .grad = reshape_grad,
                              .sample = reshape_sample,
-                             NO_INVERTER};
+                             .inverse = reshape_inverse};
 
 wr wr_leaf(wr x) {
     if (wr_is_poison(x)) return x;
@@ -324,6 +329,13 @@ static wr transpose_sample(wr_sample *s) {
     return wr_permute_at(WR_HERE, s->input(s, WR_FILL_REAL, 0, 3, dims), perms[s->variant]);
 }
 
+static bool transpose_inverse(wr_inverse_ctx *c) {
+    int back[WR_MAX_RANK] = {0};
+    for (int i = 0; i < wr_rank(c->in[0]); i++)
+        back[c->attr[i].i] = i;
+    return wr_inverse_solve(c, 0, wr_permute_at(WR_HERE, c->y[0], back)).id != 0;
+}
+
 const wr_op wr_op_transpose = {.name = "transpose",
                                .doc = "axes in another order",
                                .traits = WR_MIXED,
@@ -337,4 +349,4 @@ const wr_op wr_op_transpose = {.name = "transpose",
                                .cpu = transpose_cpu,
                                .grad = transpose_grad,
                                .sample = transpose_sample,
-                               NO_INVERTER};
+                               .inverse = transpose_inverse};

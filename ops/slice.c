@@ -527,6 +527,38 @@ static wr concat_sample(wr_sample *s) {
     return wr_concat(axis, part[0], part[1], part[2]);
 }
 
+/* ---- inverse rules: parts and wholes ---- */
+
+static bool slice_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_solve_part(c, 0, (int)c->attr[0].i, c->attr[1].d, c->attr[3].i, c->y[0]);
+}
+
+static bool concat_inverse(wr_inverse_ctx *c) {
+    int axis = (int)c->attr[0].i;
+    for (int k = 0; k < c->n_in; k++) {
+        if (c->x[k].id != 0)
+            return wr_inverse_wait(c, "a part of what it joins is known already: over-determined");
+        for (int i = 0; i < k; i++)
+            if (c->in[i].id == c->in[k].id)
+                return wr_inverse_wait(c, "it joins a node with itself: over-determined");
+    }
+    wr_dim start = wr_n(0);
+    bool ok = true;
+    for (int k = 0; ok && k < c->n_in; k++) {
+        wr_dim count = wr_dim_of(c->in[k], axis);
+        ok = wr_inverse_solve(c, k, wr_slice_dims(c->y[0], axis, start, count, 1)).id != 0;
+        start = wr_dim_add(c->g, start, count);
+    }
+    return ok;
+}
+
+static bool split_inverse(wr_inverse_ctx *c) {
+    int axis = (int)c->attr[0].i;
+    wr part = c->y[c->output];
+    wr_dim start = wr_dim_mul(c->g, wr_dim_of(part, axis), wr_n(c->output));
+    return wr_inverse_solve_part(c, 0, axis, start, 1, part);
+}
+
 const wr_op wr_op_slice = {
     .name = "slice",
     .doc = "positions start, start + step, .. of an axis",
@@ -539,7 +571,7 @@ const wr_op wr_op_slice = {
     .cost = slice_cost,
     .cpu = slice_cpu,
     .grad = slice_grad,
-    .no_inverse = "loses the other positions",
+    .inverse = slice_inverse,
     .sample = slice_sample,
 };
 
@@ -569,7 +601,7 @@ const wr_op wr_op_concat = {
     .cost = copy_cost,
     .cpu = concat_cpu,
     .grad = concat_grad,
-    .no_inverse = "a bijection; the deriver of inverses is not part of this version",
+    .inverse = concat_inverse,
     .sample = concat_sample,
 };
 
@@ -596,7 +628,7 @@ static wr split_sample(wr_sample *s, int n) {
         .cost = copy_cost,                                                                         \
         .cpu = split_cpu,                                                                          \
         .grad = split_grad,                                                                        \
-        .no_inverse = "a bijection; the deriver of inverses is not part of this version",          \
+        .inverse = split_inverse,                                                                  \
         .sample = split_##n##_sample,                                                              \
     };
 SPLIT(2)
