@@ -29,8 +29,14 @@ static const command COMMANDS[] = {
 #ifdef WEIR_HAVE_TRANSLATE
     {"translate", "translate text with a trained model", wr_cmd_translate},
 #endif
+#ifdef WEIR_HAVE_DISTILL
+    {"distill", "make a dataset of a teacher's translations", wr_cmd_distill},
+#endif
 #ifdef WEIR_HAVE_SCORE
     {"score", "BLEU and chrF of a translation", wr_cmd_score},
+#endif
+#ifdef WEIR_HAVE_DIVERSITY
+    {"diversity", "how much candidate translations differ", wr_cmd_diversity},
 #endif
 #ifdef WEIR_HAVE_EVALUATE
     {"evaluate", "loss terms of a trained model on data", wr_cmd_evaluate},
@@ -40,6 +46,9 @@ static const command COMMANDS[] = {
 #endif
 #ifdef WEIR_HAVE_DRAW
     {"draw", "draw the graph of a model", wr_cmd_draw},
+#endif
+#ifdef WEIR_HAVE_PLOT
+    {"plot", "the curves of training runs as a picture", wr_cmd_plot},
 #endif
 #ifdef WEIR_HAVE_INFO
     {"info", "parameters, configuration and scores of a model", wr_cmd_info},
