@@ -70,10 +70,13 @@ static bool is_section(const char *path) {
     return false;
 }
 
+/* The length of "model" in "model.dim". */
+static size_t section_length(const char *path) { return (size_t)(last_part(path) - path) - 1; }
+
 /* Whether key `i` is the first one with its section; `*n` is the length of the section's name. */
 static bool begins_section(size_t i, size_t *n) {
     const char *path = wr__keys[i].path;
-    *n = (size_t)(last_part(path) - path) - 1;
+    *n = section_length(path);
     return i == 0 || strncmp(wr__keys[i - 1].path, path, *n + 1) != 0;
 }
 
@@ -160,9 +163,103 @@ static wr_status set_value(loader *l, origin from, const wr__key *key, const cha
     return status;
 }
 
-static wr_status set_defaults(loader *l) {
+/* ---- lists ---- */
+
+static const char *const PRIMITIVES[] = {"actnorm", "linear", "coupling", "factor_out", "squeeze"};
+enum { PRIMITIVE_N = sizeof PRIMITIVES / sizeof PRIMITIVES[0] };
+
+/* The name that items call the block of this list by; NULL: it is no block. */
+static const char *block_name(const wr__key *key) {
+    if (key->kind != WR__KEY_LAYERS || strcmp(last_part(key->path), "layers") == 0) return NULL;
+    return last_part(key->path);
+}
+
+static bool names_layer(const char *word, wr_nearest *nearest) {
+    for (size_t i = 0; i < PRIMITIVE_N + wr__key_n; i++) {
+        const char *name = i < PRIMITIVE_N ? PRIMITIVES[i] : block_name(&wr__keys[i - PRIMITIVE_N]);
+        if (name == NULL) continue;
+        if (strcmp(name, word) == 0) return true;
+        wr_nearest_try(nearest, name);
+    }
+    return false;
+}
+
+static wr_status fail_layer(const loader *l, origin from, const wr__key *key,
+                            const wr_nearest *nearest) {
+    wr_str what = {0};
+    wr_str_add(&what, "%s: '%s' is no layer", key->path, nearest->word);
+    if (nearest->best != NULL) wr_str_add(&what, "; did you mean '%s'?", nearest->best);
+    wr_str_add(&what, "%s allowed: ", nearest->best != NULL ? "" : ";");
+    for (size_t i = 0; i < PRIMITIVE_N; i++)
+        wr_str_add(&what, "%s%s", i > 0 ? ", " : "", PRIMITIVES[i]);
+    const char *comma = ", and the blocks ";
     for (size_t i = 0; i < wr__key_n; i++) {
-        wr_status status = set_value(l, (origin){0}, &wr__keys[i], wr__keys[i].fallback, false);
+        if (block_name(&wr__keys[i]) == NULL) continue;
+        wr_str_add(&what, "%s%s", comma, block_name(&wr__keys[i]));
+        comma = ", ";
+    }
+    return fail_at(l, from, &what);
+}
+
+/* Append one item of `n` bytes; whether its options make sense is the flow's to say. */
+static wr_status add_item(loader *l, origin from, const wr__key *key, const char *item, size_t n) {
+    wr_recipe_list *list = (wr_recipe_list *)((char *)l->recipe + key->offset);
+    size_t begin = strlen(list->text);
+    wr_str why = {0}, what = {0};
+    if (!wr_recipe_list_add(list, item, n, &why)) {
+        wr_str_add(&what, "%s: %s", key->path, wr_str_text(&why));
+        what.oom = what.oom || why.oom;
+        wr_str_free(&why);
+        return fail_at(l, from, &what);
+    }
+    char word[PATH_MAX_BYTES];
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(list->text + begin, " \n"),
+             list->text + begin);
+    wr_nearest nearest = {.word = word};
+    return names_layer(word, &nearest) ? WR_OK : fail_layer(l, from, key, &nearest);
+}
+
+static void begin_list(loader *l, origin from, const wr__key *key) {
+    memset((char *)l->recipe + key->offset, 0, sizeof(wr_recipe_list));
+    l->origins[key - wr__keys] = from;
+}
+
+static bool is_blank_text(const char *text, size_t n) { return strspn(text, " \t\r\n") >= n; }
+
+/* "[a, b]" or "a, b". */
+static wr_status read_list(loader *l, origin from, const wr__key *key, const char *text) {
+    size_t n = strlen(text);
+    if (n == 0) return fail_value(l, from, key, "empty");
+    if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
+        text++;
+        n -= 2;
+    }
+    begin_list(l, from, key);
+    if (is_blank_text(text, n)) return WR_OK;
+    for (;;) {
+        size_t item = strcspn(text, ",");
+        if (item > n) item = n;
+        wr_status status = add_item(l, from, key, text, item);
+        if (status != WR_OK || item == n) return status;
+        text += item + 1;
+        n -= item + 1;
+    }
+}
+
+static wr_status set_text(loader *l, origin from, const wr__key *key, const char *text,
+                          bool quoted) {
+    if (key->kind == WR__KEY_LAYERS) return read_list(l, from, key, text);
+    return set_value(l, from, key, text, quoted);
+}
+
+/* The defaults: of transformer for all keys; of `type` for those that nothing was said about. */
+static wr_status set_defaults(loader *l, bool all, wr_recipe_model_type type) {
+    for (size_t i = 0; i < wr__key_n; i++) {
+        const wr__key *key = &wr__keys[i];
+        bool said = l->origins[i].line > 0 || l->origins[i].set != NULL;
+        const char *text = wr__key_default(key, type);
+        if (!all && (said || text == key->fallback)) continue;
+        wr_status status = set_text(l, (origin){0}, key, text, false);
         if (status != WR_OK) return status;
     }
     return WR_OK;
@@ -182,6 +279,21 @@ static origin line_of(const yaml_node_t *node) {
 }
 
 static const char *scalar(const yaml_node_t *node) { return (const char *)node->data.scalar.value; }
+
+static wr_status walk_list(loader *l, const wr__key *key, origin from, const yaml_node_t *list) {
+    begin_list(l, from, key);
+    const yaml_node_item_t *end = list->data.sequence.items.top;
+    for (const yaml_node_item_t *i = list->data.sequence.items.start; i < end; i++) {
+        const yaml_node_t *node = yaml_document_get_node(l->document, *i);
+        if (node->type != YAML_SCALAR_NODE)
+            return fail_value(l, line_of(node), key,
+                              node->type == YAML_MAPPING_NODE ? "a list with a mapping in it"
+                                                              : "a list with a list in it");
+        wr_status status = add_item(l, line_of(node), key, scalar(node), node->data.scalar.length);
+        if (status != WR_OK) return status;
+    }
+    return WR_OK;
+}
 
 /* One "key: value" below `section` ("" at the top). */
 static wr_status walk_pair(loader *l, const yaml_node_t *key_node, const yaml_node_t *node,
@@ -208,9 +320,11 @@ static wr_status walk_pair(loader *l, const yaml_node_t *key_node, const yaml_no
                    l->origins[key - wr__keys].line);
         return fail_at(l, here, &what);
     }
+    if (node->type == YAML_SEQUENCE_NODE && key->kind == WR__KEY_LAYERS)
+        return walk_list(l, key, here, node);
     if (node->type != YAML_SCALAR_NODE) return fail_value(l, here, key, node_kind(node));
     bool quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-    return set_value(l, here, key, scalar(node), quoted);
+    return set_text(l, here, key, scalar(node), quoted);
 }
 
 static wr_status walk_mapping(loader *l, const yaml_node_t *mapping, const char *section) {
@@ -283,7 +397,7 @@ static wr_status apply_set(loader *l, const char *set) {
     char path[PATH_MAX_BYTES];
     snprintf(path, sizeof path, "%.*s", (int)(equals - set < 200 ? equals - set : 200), set);
     const wr__key *key = find_key(path);
-    if (key != NULL) return set_value(l, from, key, equals + 1, false);
+    if (key != NULL) return set_text(l, from, key, equals + 1, false);
     if (!is_section(path)) return fail_unknown(l, from, path);
     wr_str_add(&what, "%s is a section; name one of its keys, e.g. train.seed=7", path);
     return fail_at(l, from, &what);
@@ -297,6 +411,86 @@ static wr_status conflict(const loader *l, const char *a, const char *b, wr_str 
     origin second = l->origins[find_key(b) - wr__keys];
     bool use_first = first.set != NULL || (second.set == NULL && first.line >= second.line);
     return fail_at(l, use_first ? first : second, what);
+}
+
+static const char *type_name(wr_recipe_model_type type, char *name, size_t size) {
+    size_t n;
+    const char *word = wr__key_word(find_key("model.type"), (int)type, &n);
+    snprintf(name, size, "%.*s", (int)n, word);
+    return name;
+}
+
+/* Nobody may set a key that would do nothing. */
+static wr_status check_used(const loader *l) {
+    wr_recipe_model_type type = l->recipe->model.type, other = WR_RECIPE_TRANSFORMER;
+    char name[PATH_MAX_BYTES];
+    wr_str what = {0};
+    for (size_t i = 0; i < wr__key_n; i++) {
+        origin from = l->origins[i];
+        if (wr__key_used(&wr__keys[i], type) || (from.line == 0 && from.set == NULL)) continue;
+        while (!wr__key_used(&wr__keys[i], other))
+            other++;
+        wr_str_add(&what, "%s is a key of model.type = %s, ", wr__keys[i].path,
+                   type_name(other, name, sizeof name));
+        wr_str_add(&what, "but model.type = %s, where it would do nothing; leave it out",
+                   type_name(type, name, sizeof name));
+        return fail_at(l, from, &what);
+    }
+    return WR_OK;
+}
+
+/* The choices that only one type of model can take. */
+static const struct {
+    const char *path;
+    int value;
+    wr_recipe_model_type type;
+} CHOICES_OF_TYPES[] = {
+    {"model.embeddings", WR_RECIPE_EMBED_TARGET, WR_RECIPE_TRANSFORMER},
+    {"train.valid_decode", WR_RECIPE_VALID_GREEDY, WR_RECIPE_TRANSFORMER},
+    {"train.valid_decode", WR_RECIPE_VALID_BEAM, WR_RECIPE_TRANSFORMER},
+    {"train.valid_decode", WR_RECIPE_VALID_ARGMAX, WR_RECIPE_FLOWSEQ},
+    {"decode.method", WR_RECIPE_GREEDY, WR_RECIPE_TRANSFORMER},
+    {"decode.method", WR_RECIPE_BEAM, WR_RECIPE_TRANSFORMER},
+    {"decode.method", WR_RECIPE_ARGMAX, WR_RECIPE_FLOWSEQ},
+    {"decode.method", WR_RECIPE_NPD, WR_RECIPE_FLOWSEQ},
+    {"decode.method", WR_RECIPE_IWD, WR_RECIPE_FLOWSEQ},
+};
+enum { CHOICE_OF_TYPE_N = sizeof CHOICES_OF_TYPES / sizeof CHOICES_OF_TYPES[0] };
+
+static bool fits_type(const char *path, int value, wr_recipe_model_type type) {
+    for (int i = 0; i < CHOICE_OF_TYPE_N; i++)
+        if (strcmp(CHOICES_OF_TYPES[i].path, path) == 0 && CHOICES_OF_TYPES[i].value == value)
+            return CHOICES_OF_TYPES[i].type == type;
+    return true;
+}
+
+static wr_status fail_choice(const loader *l, const wr__key *key, int value) {
+    wr_recipe_model_type type = l->recipe->model.type;
+    char name[PATH_MAX_BYTES];
+    wr_str what = {0};
+    size_t n;
+    const char *word = wr__key_word(key, value, &n);
+    wr_str_add(&what, "%s = %.*s does not go with model.type = %s; allowed: ", key->path, (int)n,
+               word, type_name(type, name, sizeof name));
+    const char *comma = "";
+    word = key->choices;
+    for (int i = 0; *word != '\0'; i++, word += n + 1) {
+        n = strcspn(word, "|");
+        if (!fits_type(key->path, i, type)) continue;
+        wr_str_add(&what, "%s%.*s", comma, (int)n, word);
+        comma = ", ";
+    }
+    return conflict(l, key->path, "model.type", &what);
+}
+
+static wr_status check_choices(const loader *l) {
+    for (int i = 0; i < CHOICE_OF_TYPE_N; i++) {
+        const wr__key *key = find_key(CHOICES_OF_TYPES[i].path);
+        int value;
+        memcpy(&value, (const char *)l->recipe + key->offset, sizeof value);
+        if (!fits_type(key->path, value, l->recipe->model.type)) return fail_choice(l, key, value);
+    }
+    return WR_OK;
 }
 
 /* "1, 2, 4, 8": the divisors of `n` up to 64. */
@@ -329,6 +523,14 @@ static wr_status check_model(const loader *l) {
                    l->recipe->data.max_tokens, m->max_len);
         return conflict(l, "data.max_tokens", "model.max_len", &what);
     }
+    const wr_recipe_data *d = &l->recipe->data;
+    if (m->embeddings == WR_RECIPE_EMBED_JOINT && d->src_vocab != d->tgt_vocab) {
+        wr_str_add(&what,
+                   "data.src_vocab = %d and data.tgt_vocab = %d must be equal, as "
+                   "model.embeddings = joint",
+                   d->src_vocab, d->tgt_vocab);
+        return conflict(l, "data.src_vocab", "data.tgt_vocab", &what);
+    }
     return WR_OK;
 }
 
@@ -341,9 +543,10 @@ static wr_status check_train(const loader *l) {
         return conflict(l, "train.average_best", "train.keep_best", &what);
     }
     if (t->best_by == WR_RECIPE_BEST_BLEU && t->valid_decode == WR_RECIPE_VALID_NONE) {
-        wr_str_add(&what, "train.best_by = bleu needs translations of the validation data, but "
-                          "train.valid_decode = none; allowed: best_by nll, or valid_decode "
-                          "greedy or beam");
+        wr_str_add(&what,
+                   "train.best_by = bleu needs translations of the validation data, but "
+                   "train.valid_decode = none; allowed: best_by nll, or valid_decode %s",
+                   l->recipe->model.type == WR_RECIPE_FLOWSEQ ? "argmax" : "greedy or beam");
         return conflict(l, "train.best_by", "train.valid_decode", &what);
     }
     return WR_OK;
@@ -365,19 +568,32 @@ static wr_status check_optim(const loader *l) {
         wr_str_add(&what, "optim.lr_end = %g must be at most optim.lr = %g", o->lr_end, o->lr);
         return conflict(l, "optim.lr_end", "optim.lr", &what);
     }
+    if (l->recipe->model.type == WR_RECIPE_FLOWSEQ && o->pretrain_lr_start > o->lr) {
+        wr_str_add(&what, "optim.pretrain_lr_start = %g must be at most optim.lr = %g",
+                   o->pretrain_lr_start, o->lr);
+        return conflict(l, "optim.pretrain_lr_start", "optim.lr", &what);
+    }
     bool ends = o->schedule == WR_RECIPE_LINEAR || o->schedule == WR_RECIPE_COSINE;
-    int horizon = o->horizon > 0 ? o->horizon : l->recipe->train.max_updates;
+    int main_phase = l->recipe->train.max_updates;
+    if (l->recipe->model.type == WR_RECIPE_FLOWSEQ) main_phase -= l->recipe->train.pretrain_updates;
+    int horizon = o->horizon > 0 ? o->horizon : main_phase;
     const char *by = o->horizon > 0 ? "optim.horizon" : "train.max_updates";
     if (ends && o->warmup >= horizon) {
-        wr_str_add(&what, "optim.warmup = %d must be below %s = %d, where the schedule ends",
-                   o->warmup, by, horizon);
+        wr_str_add(&what, "optim.warmup = %d must be below %s%s = %d, where the schedule ends",
+                   o->warmup, by,
+                   main_phase < l->recipe->train.max_updates && o->horizon == 0
+                       ? " - train.pretrain_updates"
+                       : "",
+                   horizon);
         return conflict(l, "optim.warmup", by, &what);
     }
     return WR_OK;
 }
 
 static wr_status check_all(const loader *l) {
-    wr_status status = check_model(l);
+    wr_status status = check_used(l);
+    if (status == WR_OK) status = check_choices(l);
+    if (status == WR_OK) status = check_model(l);
     if (status == WR_OK) status = check_train(l);
     if (status == WR_OK) status = check_optim(l);
     return status;
@@ -391,10 +607,11 @@ wr_status wr_recipe_parse(const char *text, size_t n, const char *name, const ch
     origin *origins = calloc(wr__key_n, sizeof *origins);
     if (origins == NULL) return wr_fail_memory(err, "a recipe", wr__key_n * sizeof *origins);
     loader l = {.name = name, .recipe = recipe, .origins = origins, .err = err};
-    wr_status status = set_defaults(&l);
+    wr_status status = set_defaults(&l, true, WR_RECIPE_TRANSFORMER);
     if (status == WR_OK) status = read_yaml(&l, text, n);
     for (size_t i = 0; i < set_n && status == WR_OK; i++)
         status = apply_set(&l, set[i]);
+    if (status == WR_OK) status = set_defaults(&l, false, recipe->model.type);
     if (status == WR_OK) status = check_all(&l);
     free(origins);
     return status;
@@ -412,10 +629,13 @@ wr_status wr_recipe_load(const char *path, const char *const *set, size_t set_n,
 }
 
 void wr_recipe_text(const wr_recipe *recipe, wr_str *text) {
-    size_t n;
+    const char *section = "";
     for (size_t i = 0; i < wr__key_n; i++) {
         const wr__key *key = &wr__keys[i];
-        if (begins_section(i, &n)) wr_str_add(text, "%.*s:\n", (int)n, key->path);
+        if (!wr__key_used(key, recipe->model.type)) continue;
+        size_t n = section_length(key->path);
+        if (strncmp(section, key->path, n + 1) != 0) wr_str_add(text, "%.*s:\n", (int)n, key->path);
+        section = key->path;
         wr_str_add(text, "  %s: ", last_part(key->path));
         wr__key_write(key, recipe, text);
         wr_str_add(text, "\n");
@@ -431,6 +651,20 @@ wr_status wr_recipe_save(const wr_recipe *recipe, const char *path, wr_error *er
     return status;
 }
 
+/* "`beam`; flowseq: `argmax`" */
+static void add_default(const wr__key *key, wr_str *text) {
+    wr_str_add(text, "`%s`", key->fallback);
+    if (key->flowseq != NULL) wr_str_add(text, "; flowseq: `%s`", key->flowseq);
+}
+
+/* Of which types the key is when not of all. */
+static void add_types(const wr__key *key, wr_str *text) {
+    char name[PATH_MAX_BYTES];
+    for (int t = 0; key->types >> t != 0; t++)
+        if ((key->types >> t & 1) != 0)
+            wr_str_add(text, "(%s) ", type_name((wr_recipe_model_type)t, name, sizeof name));
+}
+
 void wr_recipe_reference(wr_str *text) {
     size_t n;
     for (size_t i = 0; i < wr__key_n; i++) {
@@ -441,6 +675,10 @@ void wr_recipe_reference(wr_str *text) {
         }
         wr_str_add(text, "| `%s` | ", last_part(key->path));
         wr__key_allowed(key, text);
-        wr_str_add(text, " | `%s` | %s |\n", key->fallback, key->help);
+        wr_str_add(text, " | ");
+        add_default(key, text);
+        wr_str_add(text, " | ");
+        add_types(key, text);
+        wr_str_add(text, "%s |\n", key->help);
     }
 }

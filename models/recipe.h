@@ -1,8 +1,10 @@
 /* recipe.h: a recipe, the YAML file that says which model to train and how.
  *
- * A recipe has the sections `model`, `data`, `train`, `optim` and `decode`; docs/recipes.md lists
- * every key. All keys, their types, limits and defaults stand in one table (recipe_table.c), from
- * which come the checks, `--set key.path=value`, saving, and the documentation. */
+ * A recipe has the sections `model`, `flowseq`, `prior`, `data`, `train`, `optim` and `decode`;
+ * docs/recipes.md lists every key. All keys, their types, limits and defaults stand in one table
+ * (recipe_table.c), from which come the checks, `--set key.path=value`, saving, and the
+ * documentation. The table also tells which families of models use a key: setting a key that
+ * `model.type` has no use for is an error, and saving leaves such keys out. */
 #ifndef WEIR_RECIPE_H
 #define WEIR_RECIPE_H
 
@@ -13,7 +15,9 @@ extern "C" {
 #endif
 
 /* The words of each choice, once: the enums below and the texts in the table come from here. */
-#define WR_RECIPE_MODELS(X) X(WR_RECIPE_TRANSFORMER, "transformer")
+#define WR_RECIPE_MODELS(X)                                                                        \
+    X(WR_RECIPE_TRANSFORMER, "transformer")                                                        \
+    X(WR_RECIPE_FLOWSEQ, "flowseq")
 #define WR_RECIPE_NORMS(X)                                                                         \
     X(WR_RECIPE_NORM_PRE, "pre")                                                                   \
     X(WR_RECIPE_NORM_POST, "post")
@@ -25,10 +29,33 @@ extern "C" {
     X(WR_RECIPE_EMBED_JOINT, "joint")                                                              \
     X(WR_RECIPE_EMBED_SEPARATE, "separate")
 #define WR_RECIPE_POSITIONS(X) X(WR_RECIPE_SINUSOIDAL, "sinusoidal")
+#define WR_RECIPE_ENCODERS(X)                                                                      \
+    X(WR_RECIPE_ENCODER_TRANSFORMER, "transformer")                                                \
+    X(WR_RECIPE_ENCODER_LSTM, "lstm")
+#define WR_RECIPE_POSTERIORS(X)                                                                    \
+    X(WR_RECIPE_POSTERIOR_TRANSFORMER, "transformer")                                              \
+    X(WR_RECIPE_POSTERIOR_LSTM, "lstm")                                                            \
+    X(WR_RECIPE_POSTERIOR_SHIFT_LSTM, "shift_lstm")
+#define WR_RECIPE_DECODERS(X)                                                                      \
+    X(WR_RECIPE_DECODER_TRANSFORMER, "transformer")                                                \
+    X(WR_RECIPE_DECODER_LSTM, "lstm")                                                              \
+    X(WR_RECIPE_DECODER_SIMPLE, "simple")
+#define WR_RECIPE_NETS(X)                                                                          \
+    X(WR_RECIPE_NET_ATTENTION, "attention")                                                        \
+    X(WR_RECIPE_NET_LSTM, "lstm")                                                                  \
+    X(WR_RECIPE_NET_CONV, "conv")
+#define WR_RECIPE_TRANSFORMS(X)                                                                    \
+    X(WR_RECIPE_AFFINE, "affine")                                                                  \
+    X(WR_RECIPE_ADDITIVE, "additive")                                                              \
+    X(WR_RECIPE_NLSQ, "nlsq")
+#define WR_RECIPE_WEIGHTINGS(X)                                                                    \
+    X(WR_RECIPE_PER_SENTENCE, "sentence")                                                          \
+    X(WR_RECIPE_PER_TOKEN, "token")
 #define WR_RECIPE_VALID_DECODES(X)                                                                 \
     X(WR_RECIPE_VALID_NONE, "none")                                                                \
     X(WR_RECIPE_VALID_GREEDY, "greedy")                                                            \
-    X(WR_RECIPE_VALID_BEAM, "beam")
+    X(WR_RECIPE_VALID_BEAM, "beam")                                                                \
+    X(WR_RECIPE_VALID_ARGMAX, "argmax")
 #define WR_RECIPE_BEST_BY(X)                                                                       \
     X(WR_RECIPE_BEST_NLL, "nll")                                                                   \
     X(WR_RECIPE_BEST_BLEU, "bleu")
@@ -43,7 +70,10 @@ extern "C" {
     X(WR_RECIPE_EXPONENTIAL, "exponential")
 #define WR_RECIPE_DECODES(X)                                                                       \
     X(WR_RECIPE_GREEDY, "greedy")                                                                  \
-    X(WR_RECIPE_BEAM, "beam")
+    X(WR_RECIPE_BEAM, "beam")                                                                      \
+    X(WR_RECIPE_ARGMAX, "argmax")                                                                  \
+    X(WR_RECIPE_NPD, "npd")                                                                        \
+    X(WR_RECIPE_IWD, "iwd")
 #define WR_RECIPE_NORMALISATIONS(X)                                                                \
     X(WR_RECIPE_BY_PENALTY, "penalty")                                                             \
     X(WR_RECIPE_BY_LENGTH, "length")                                                               \
@@ -55,6 +85,12 @@ typedef enum wr_recipe_norm { WR_RECIPE_NORMS(WR__CHOICE_NAME) } wr_recipe_norm;
 typedef enum wr_recipe_activation { WR_RECIPE_ACTIVATIONS(WR__CHOICE_NAME) } wr_recipe_activation;
 typedef enum wr_recipe_embedding { WR_RECIPE_EMBEDDINGS(WR__CHOICE_NAME) } wr_recipe_embedding;
 typedef enum wr_recipe_position { WR_RECIPE_POSITIONS(WR__CHOICE_NAME) } wr_recipe_position;
+typedef enum wr_recipe_encoder { WR_RECIPE_ENCODERS(WR__CHOICE_NAME) } wr_recipe_encoder;
+typedef enum wr_recipe_posterior { WR_RECIPE_POSTERIORS(WR__CHOICE_NAME) } wr_recipe_posterior;
+typedef enum wr_recipe_decoder { WR_RECIPE_DECODERS(WR__CHOICE_NAME) } wr_recipe_decoder;
+typedef enum wr_recipe_net { WR_RECIPE_NETS(WR__CHOICE_NAME) } wr_recipe_net;
+typedef enum wr_recipe_transform { WR_RECIPE_TRANSFORMS(WR__CHOICE_NAME) } wr_recipe_transform;
+typedef enum wr_recipe_weighting { WR_RECIPE_WEIGHTINGS(WR__CHOICE_NAME) } wr_recipe_weighting;
 typedef enum wr_recipe_valid_decode {
     WR_RECIPE_VALID_DECODES(WR__CHOICE_NAME)
 } wr_recipe_valid_decode;
@@ -80,14 +116,58 @@ typedef struct wr_recipe_model {
     int max_len;
 } wr_recipe_model;
 
+/* The parts of FlowSeq (Ma et al. 2019) besides the prior. */
+typedef struct wr_recipe_flowseq {
+    wr_recipe_encoder encoder;
+    wr_recipe_posterior posterior;
+    wr_recipe_decoder decoder;
+    int posterior_layers;
+    double embedding_dropout; /* features of embedded tokens */
+    double token_dropout, decoder_token_dropout;
+    int length_range; /* R: target length - source length is predicted within [-R, R] */
+    double length_dropout, length_smoothing;
+    bool literal; /* compute as the authors' program where it differs from the formulas */
+} wr_recipe_flowseq;
+
+/* Items, each followed by a line break, e.g. "actnorm\nunit x2\n"; the bytes behind the final NUL
+ * are zero. An item is words with one blank between them: `NAME [xN] [option ...]`. */
+enum { WR_RECIPE_LIST_BYTES = 1024 };
+typedef struct wr_recipe_list {
+    char text[WR_RECIPE_LIST_BYTES];
+} wr_recipe_list;
+
+/* Append an item of `n` bytes, its runs of blanks as one. False, with `list` unchanged and the
+ * reason appended to `why`, when it is empty or too long or does not begin with a letter or has
+ * other bytes than letters, digits, blanks and `_ = . + -`. */
+bool wr_recipe_list_add(wr_recipe_list *list, const char *item, size_t n, wr_str *why);
+
+/* The item at `*at` (`list->text` at first): `*n` bytes at the returned place; `*at` moves behind
+ * it. NULL at the end. */
+const char *wr_recipe_list_next(const char **at, size_t *n);
+
+/* The prior: a list of layers and the blocks that the list and the blocks may name. */
+typedef struct wr_recipe_prior {
+    int heads, hidden; /* of the networks in couplings */
+    double dropout;
+    wr_recipe_net net;
+    wr_recipe_transform transform;
+    wr_recipe_list layers;
+    wr_recipe_list position, step, unit, last_step, last_unit;
+} wr_recipe_prior;
+
 typedef struct wr_recipe_data {
     int max_tokens, max_sentences, length_multiple;
+    int src_vocab, tgt_vocab; /* 0: not said; a dataset's and a run's own go before them */
 } wr_recipe_data;
 
 typedef struct wr_recipe_train {
-    int max_updates;
+    int max_updates;    /* FlowSeq: those of pre-training included */
     double max_minutes; /* 0: no limit */
     int accumulate;
+    int pretrain_updates; /* FlowSeq: updates without the prior before the main phase */
+    int kl_warmup;        /* FlowSeq: updates of the main phase until the KL term counts whole */
+    int init_batch;       /* FlowSeq: sentences of the batches that initialisation looks at */
+    wr_recipe_weighting weighting;
     double label_smoothing;
     double clip_norm; /* 0: no clipping */
     int64_t seed;
@@ -103,12 +183,15 @@ typedef struct wr_recipe_optim {
     wr_recipe_optimizer type;
     double lr, beta1, beta2, eps, weight_decay;
     bool amsgrad;
+    bool raw_eps;
     wr_recipe_schedule schedule;
-    int warmup;      /* updates */
-    double lr_start; /* at the first update of the warm-up */
-    double lr_end;   /* linear and cosine: at the horizon; the others: never below */
-    int horizon;     /* updates; 0: train.max_updates */
-    double decay;    /* exponential: factor an update */
+    int warmup;          /* updates */
+    double lr_start;     /* at the first update of the warm-up */
+    double lr_end;       /* linear and cosine: at the horizon; the others: never below */
+    int horizon;         /* updates; 0: train.max_updates */
+    double decay;        /* exponential: factor an update */
+    int pretrain_warmup; /* the same two for the pre-training of FlowSeq */
+    double pretrain_lr_start;
 } wr_recipe_optim;
 
 typedef struct wr_recipe_decode {
@@ -118,23 +201,29 @@ typedef struct wr_recipe_decode {
     double alpha;
     double max_len_factor; /* longest output: max_len_factor * source length + max_len_extra */
     int max_len_extra;
+    int lengths, samples; /* npd, iwd: candidates of a sentence: samples for each length */
+    double temperature;   /* npd, iwd: factor of the prior's noise */
+    int iwd_samples;      /* iwd: posterior samples of a candidate */
     int max_sentences;
 } wr_recipe_decode;
 
 /* A plain value: copy it, nothing to free. */
 typedef struct wr_recipe {
     wr_recipe_model model;
+    wr_recipe_flowseq flowseq;
+    wr_recipe_prior prior;
     wr_recipe_data data;
     wr_recipe_train train;
     wr_recipe_optim optim;
     wr_recipe_decode decode;
 } wr_recipe;
 
-/* Read a recipe: defaults, then the file, then the `set_n` settings "key.path=value" of `--set` in
- * their order, then the checks that look at several keys. `set` may be NULL when `set_n` is 0.
- * Errors: WR_ERR_INPUT with one message that names file and line (or the --set), key, and what is
- * allowed: broken YAML, unknown or doubled key, wrong type, value out of its limits or in conflict
- * with another one; WR_ERR_IO, WR_ERR_MEMORY. `*recipe` is then undefined. */
+/* Read a recipe: defaults of the model's type, then the file, then the `set_n` settings
+ * "key.path=value" of `--set` in their order, then the checks that look at several keys. A list is
+ * a YAML list, or text as in `--set "prior.unit=[coupling halves up, actnorm]"`. `set` may be NULL
+ * when `set_n` is 0. Errors: WR_ERR_INPUT with one message that names file and line (or the --set),
+ * key, and what is allowed: broken YAML, unknown or doubled key, wrong type, value out of its
+ * limits or in conflict with another one; WR_ERR_IO, WR_ERR_MEMORY. `*recipe` is then undefined. */
 wr_status wr_recipe_load(const char *path, const char *const *set, size_t set_n, wr_recipe *recipe,
                          wr_error *err);
 
@@ -142,7 +231,8 @@ wr_status wr_recipe_load(const char *path, const char *const *set, size_t set_n,
 wr_status wr_recipe_parse(const char *text, size_t n, const char *name, const char *const *set,
                           size_t set_n, wr_recipe *recipe, wr_error *err);
 
-/* Append the recipe as YAML with every key; parsing it gives the same recipe, bit for bit. */
+/* Append the recipe as YAML with every key that its model's type uses; parsing it gives the same
+ * recipe, bit for bit. */
 void wr_recipe_text(const wr_recipe *recipe, wr_str *text);
 
 /* Write wr_recipe_text() to a file, whole or not at all (wr_file_replace). */

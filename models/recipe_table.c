@@ -12,17 +12,25 @@
 /* The member path equals the key path, so a row cannot point at another key's value. */
 #define ROW(kind_, member, ...)                                                                    \
     { .path = #member, .kind = kind_, .offset = offsetof(wr_recipe, member), __VA_ARGS__ }
-#define INT(member, default_, min_, max_, help_)                                                   \
-    ROW(WR__KEY_INT, member, .fallback = default_, .min = min_, .max = max_, .help = help_)
-#define WIDE(member, default_, min_, max_, help_)                                                  \
-    ROW(WR__KEY_WIDE, member, .fallback = default_, .min = min_, .max = max_, .help = help_)
-#define REAL(member, default_, min_, max_, help_)                                                  \
-    ROW(WR__KEY_REAL, member, .fallback = default_, .min = min_, .max = max_, .help = help_)
-#define RATE(member, default_, help_) /* [0, 1) */                                                 \
-    ROW(WR__KEY_REAL, member, .fallback = default_, .max = 1, .below = true, .help = help_)
-#define BOOL(member, default_, help_) ROW(WR__KEY_BOOL, member, .fallback = default_, .help = help_)
-#define CHOICE(member, list, default_, help_)                                                      \
-    ROW(WR__KEY_CHOICE, member, .fallback = default_, .choices = list(CHOICE_TEXT), .help = help_)
+/* The last arguments: the meaning, and what else the row sets. */
+#define INT(member, default_, min_, max_, ...)                                                     \
+    ROW(WR__KEY_INT, member, .fallback = default_, .min = min_, .max = max_, .help = __VA_ARGS__)
+#define WIDE(member, default_, min_, max_, ...)                                                    \
+    ROW(WR__KEY_WIDE, member, .fallback = default_, .min = min_, .max = max_, .help = __VA_ARGS__)
+#define REAL(member, default_, min_, max_, ...)                                                    \
+    ROW(WR__KEY_REAL, member, .fallback = default_, .min = min_, .max = max_, .help = __VA_ARGS__)
+#define RATE(member, default_, ...) /* [0, 1) */                                                   \
+    ROW(WR__KEY_REAL, member, .fallback = default_, .max = 1, .below = true, .help = __VA_ARGS__)
+#define BOOL(member, default_, ...)                                                                \
+    ROW(WR__KEY_BOOL, member, .fallback = default_, .help = __VA_ARGS__)
+#define CHOICE(member, list, default_, ...)                                                        \
+    ROW(WR__KEY_CHOICE, member, .fallback = default_, .choices = list(CHOICE_TEXT),                \
+        .help = __VA_ARGS__)
+#define LAYERS(member, default_, ...)                                                              \
+    ROW(WR__KEY_LAYERS, member, .fallback = default_, .help = __VA_ARGS__)
+/* For one family of models only. */
+#define TRANSFORMER .types = 1u << WR_RECIPE_TRANSFORMER
+#define FLOWSEQ     .types = 1u << WR_RECIPE_FLOWSEQ
 
 /* clang-format off */
 const wr__key wr__keys[] = {
@@ -31,31 +39,90 @@ const wr__key wr__keys[] = {
     INT(model.dim, "256", 2, 65536,
         "features of embeddings and layers (D); even, and a multiple of `model.heads`"),
     INT(model.ffn, "1024", 1, 1048576,
-        "inner features of the feed-forward layers"),
+        "inner features of the feed-forward layers; features of the states of `lstm` layers"),
     INT(model.heads, "4", 1, 1024,
-        "attention heads; must divide `model.dim`"),
+        "attention heads; must divide `model.dim`; `lstm` layers have none"),
     INT(model.encoder_layers, "3", 1, 1000,
         "layers of the encoder"),
     INT(model.decoder_layers, "3", 1, 1000,
         "layers of the decoder"),
     CHOICE(model.norm, WR_RECIPE_NORMS, "pre",
            "layer norm before each block (`pre`, trains without a long warm-up) or after it "
-           "(`post`, the paper of 2017)"),
+           "(`post`, the paper of 2017)", TRANSFORMER),
     CHOICE(model.activation, WR_RECIPE_ACTIVATIONS, "relu",
-           "non-linearity of the feed-forward layers"),
+           "non-linearity of the feed-forward layers", TRANSFORMER),
     RATE(model.dropout, "0.1",
-         "dropout of embeddings and of each block's output"),
+         "dropout of each block's output, and in `transformer` of embeddings"),
     RATE(model.attention_dropout, "0",
-         "dropout of attention weights"),
+         "dropout of attention weights", TRANSFORMER),
     RATE(model.activation_dropout, "0",
-         "dropout behind the non-linearity of the feed-forward layers"),
+         "dropout behind the non-linearity of the feed-forward layers", TRANSFORMER),
     CHOICE(model.embeddings, WR_RECIPE_EMBEDDINGS, "target",
            "which tables are one: target embedding and readout (`target`), these and the source "
-           "embedding (`joint`, needs a joint vocabulary), or none (`separate`)"),
+           "embedding (`joint`, needs a joint vocabulary), or none (`separate`); `flowseq` knows "
+           "`joint` and `separate`", .flowseq = "joint"),
     CHOICE(model.positions, WR_RECIPE_POSITIONS, "sinusoidal",
-           "how positions are told to the model"),
+           "how positions are told to the model", TRANSFORMER),
     INT(model.max_len, "256", 2, 65536,
         "longest sentence in tokens, its end included"),
+
+    CHOICE(flowseq.encoder, WR_RECIPE_ENCODERS, "transformer",
+           "layers of the encoder: `model.encoder_layers` of this kind", FLOWSEQ),
+    CHOICE(flowseq.posterior, WR_RECIPE_POSTERIORS, "transformer",
+           "layers of the posterior q(z\\|x,y); `shift_lstm`: one layer in which no position reads "
+           "its own token", FLOWSEQ),
+    CHOICE(flowseq.decoder, WR_RECIPE_DECODERS, "transformer",
+           "layers of the decoder p(y\\|z,x): `model.decoder_layers` of this kind; `simple`: none, "
+           "only attention to the source", FLOWSEQ),
+    INT(flowseq.posterior_layers, "3", 1, 1000,
+        "layers of the posterior", FLOWSEQ),
+    RATE(flowseq.embedding_dropout, "0.2",
+         "dropout of the embedded tokens of encoder and posterior", FLOWSEQ),
+    RATE(flowseq.token_dropout, "0.2",
+         "probability that the posterior sees a position without its token", FLOWSEQ),
+    RATE(flowseq.decoder_token_dropout, "0",
+         "probability that the decoder sees a position without its latent vector", FLOWSEQ),
+    INT(flowseq.length_range, "20", 1, 65536,
+        "lengths are predicted from (source length - this) to (source length + this)", FLOWSEQ),
+    RATE(flowseq.length_dropout, "0.33",
+         "dropout in the length predictor", FLOWSEQ),
+    RATE(flowseq.length_smoothing, "0.1",
+         "probability spread evenly over the possible lengths in the training loss", FLOWSEQ),
+    BOOL(flowseq.literal, "false",
+         "compute like the authors' program where it differs from the formulas: inverses with "
+         "small constants added to their divisors", FLOWSEQ),
+
+    INT(prior.heads, "4", 1, 1024,
+        "attention heads of the networks in couplings; must divide the features they read", FLOWSEQ),
+    INT(prior.hidden, "512", 1, 1048576,
+        "inner features of these networks", FLOWSEQ),
+    RATE(prior.dropout, "0",
+         "dropout of these networks", FLOWSEQ),
+    CHOICE(prior.net, WR_RECIPE_NETS, "attention",
+           "these networks, where an item does not say `net=...`", FLOWSEQ),
+    CHOICE(prior.transform, WR_RECIPE_TRANSFORMS, "affine",
+           "what couplings do, where an item does not say `transform=...`", FLOWSEQ),
+    LAYERS(prior.layers,
+           "[position, step x4, coupling halves up, factor_out halves, squeeze, "
+           "position, step x4, coupling halves up, factor_out halves, squeeze, "
+           "position, last_step x2]",
+           "the prior in the direction from latent vectors to noise", FLOWSEQ),
+    LAYERS(prior.position, "[actnorm, coupling halves up attend, coupling halves down add]",
+           "the block `position`", FLOWSEQ),
+    LAYERS(prior.step, "[actnorm, linear heads, unit, actnorm, linear interleaved, unit]",
+           "the block `step`", FLOWSEQ),
+    LAYERS(prior.unit,
+           "[coupling halves up, coupling halves down, actnorm, "
+           "coupling alternate up, coupling alternate down, actnorm, "
+           "coupling time up, coupling time down]",
+           "the block `unit`", FLOWSEQ),
+    LAYERS(prior.last_step,
+           "[actnorm, linear heads, last_unit, actnorm, linear interleaved, last_unit]",
+           "the block `last_step`", FLOWSEQ),
+    LAYERS(prior.last_unit,
+           "[coupling halves up, coupling halves down, actnorm, "
+           "coupling alternate up, coupling alternate down]",
+           "the block `last_unit`", FLOWSEQ),
 
     INT(data.max_tokens, "4096", 1, 100000000,
         "tokens of a batch with padding, counted on the longer side; at least `model.max_len`"),
@@ -63,13 +130,27 @@ const wr__key wr__keys[] = {
         "sentence pairs of a batch at most; 0: no limit"),
     INT(data.length_multiple, "8", 1, 1024,
         "lengths of a batch are rounded up to a multiple of this, so that plans are reused"),
+    INT(data.src_vocab, "0", 0, 100000000,
+        "pieces of the source vocabulary where neither a dataset nor a subword model tells them: "
+        "in `weir info`, `draw` and `bench`, and in runs without subword models; 0: not said"),
+    INT(data.tgt_vocab, "0", 0, 100000000,
+        "the same of the target vocabulary; equal to `data.src_vocab` with joint embeddings"),
 
     INT(train.max_updates, "100000", 1, 1000000000,
-        "stop after this many updates"),
+        "stop after this many updates, those of pre-training included"),
     REAL(train.max_minutes, "0", 0, 1000000,
          "stop after this many minutes; 0: no limit"),
     INT(train.accumulate, "1", 1, 100000,
         "batches whose gradients are summed for one update"),
+    INT(train.pretrain_updates, "5000", 0, 1000000000,
+        "updates at the beginning that train the model without its prior, with the mean of the "
+        "posterior; the main phase begins with a fresh optimizer", FLOWSEQ),
+    INT(train.kl_warmup, "10000", 1, 1000000000,
+        "updates of the main phase in which the weight of the KL term rises to 1", FLOWSEQ),
+    INT(train.init_batch, "512", 2, 1000000,
+        "sentences that the initialisation from data looks at", FLOWSEQ),
+    CHOICE(train.weighting, WR_RECIPE_WEIGHTINGS, "sentence",
+           "the loss of a batch is divided by its sentences or its target tokens", FLOWSEQ),
     RATE(train.label_smoothing, "0.1",
          "probability spread evenly over the vocabulary in the training loss"),
     REAL(train.clip_norm, "1", 0, 1e9,
@@ -83,9 +164,10 @@ const wr__key wr__keys[] = {
     INT(train.valid_every, "1000", 1, 1000000000,
         "updates between validations"),
     CHOICE(train.valid_decode, WR_RECIPE_VALID_DECODES, "greedy",
-           "how a validation translates for BLEU; `none`: it computes the loss only"),
+           "how a validation translates for BLEU (`transformer`: greedy or beam; `flowseq`: "
+           "argmax); `none`: it computes the loss only", .flowseq = "argmax"),
     INT(train.valid_beam, "4", 1, 1000,
-        "beam of the validation when `train.valid_decode` is `beam`"),
+        "beam of the validation when `train.valid_decode` is `beam`", TRANSFORMER),
     INT(train.valid_sentences, "0", 0, 1000000000,
         "sentences a validation translates, from the beginning of the split; 0: all"),
     CHOICE(train.best_by, WR_RECIPE_BEST_BY, "bleu",
@@ -113,6 +195,8 @@ const wr__key wr__keys[] = {
          "decay of the weights; above 0 only with `adamw`"),
     BOOL(optim.amsgrad, "false",
          "divide by the largest mean of squares seen so far"),
+    BOOL(optim.raw_eps, "false",
+         "add `optim.eps` before the bias correction of the root, as FlowSeq's program does"),
     CHOICE(optim.schedule, WR_RECIPE_SCHEDULES, "inverse_sqrt",
            "the learning rate after the warm-up"),
     INT(optim.warmup, "4000", 0, 1000000000,
@@ -123,24 +207,41 @@ const wr__key wr__keys[] = {
          "learning rate where `linear` and `cosine` end, and below which no schedule falls; at "
          "most `optim.lr`"),
     INT(optim.horizon, "0", 0, 1000000000,
-        "update at which `linear` and `cosine` end, after the warm-up; 0: `train.max_updates`"),
+        "update at which `linear` and `cosine` end, after the warm-up; 0: the last one; in `flowseq` "
+        "the updates of a schedule are counted from the end of the pre-training"),
     ROW(WR__KEY_REAL, optim.decay, .fallback = "0.999995", .max = 1, .above = true,
         .help = "factor of the learning rate an update in schedule `exponential`"),
+    INT(optim.pretrain_warmup, "4000", 0, 1000000000,
+        "`optim.warmup` of the pre-training; cut to its updates", FLOWSEQ),
+    REAL(optim.pretrain_lr_start, "1e-7", 0, 100,
+         "`optim.lr_start` of the pre-training; at most `optim.lr`", FLOWSEQ),
 
     CHOICE(decode.method, WR_RECIPE_DECODES, "beam",
-           "how `weir translate` searches"),
+           "how `weir translate` searches (`transformer`: greedy or beam; `flowseq`: `argmax`, one "
+           "candidate; `npd`, candidates rescored by a Transformer; `iwd`, candidates rescored by "
+           "the model itself)", .flowseq = "argmax"),
     INT(decode.beam, "5", 1, 1000,
-        "hypotheses kept by `beam`"),
+        "hypotheses kept by `beam`", TRANSFORMER),
     CHOICE(decode.normalisation, WR_RECIPE_NORMALISATIONS, "penalty",
            "the score of a hypothesis is its log-probability divided by ((5 + length) / 6)^alpha "
-           "(`penalty`), by length^alpha (`length`), or by nothing (`none`)"),
+           "(`penalty`), by length^alpha (`length`), or by nothing (`none`); in `npd` the "
+           "log-probability is that of the rescoring Transformer", .flowseq = "length"),
     REAL(decode.alpha, "0.6", 0, 10,
-         "exponent of the normalisation; larger prefers longer translations"),
+         "exponent of the normalisation; larger prefers longer translations", .flowseq = "1"),
     REAL(decode.max_len_factor, "1.5", 0, 100,
          "an output has at most max_len_factor * (source tokens) + max_len_extra tokens, and at "
-         "most `model.max_len`"),
+         "most `model.max_len`", TRANSFORMER),
     INT(decode.max_len_extra, "20", 1, 65536,
-        "see `decode.max_len_factor`"),
+        "see `decode.max_len_factor`", TRANSFORMER),
+    INT(decode.lengths, "3", 1, 1000,
+        "likeliest lengths that `npd` and `iwd` try", FLOWSEQ),
+    INT(decode.samples, "5", 1, 1000,
+        "candidates of `npd` and `iwd` for each length", FLOWSEQ),
+    REAL(decode.temperature, "0.3", 0, 10,
+         "factor of the prior's noise in candidates; small: likely ones, large: different ones",
+         FLOWSEQ),
+    INT(decode.iwd_samples, "4", 1, 10000,
+        "posterior samples by which `iwd` scores a candidate", FLOWSEQ),
     INT(decode.max_sentences, "64", 1, 100000,
         "sentences translated together"),
 };
@@ -148,6 +249,22 @@ const wr__key wr__keys[] = {
 const size_t wr__key_n = sizeof wr__keys / sizeof wr__keys[0];
 
 _Static_assert(sizeof(wr_recipe_norm) == sizeof(int), "choices are stored as int");
+
+bool wr__key_used(const wr__key *key, wr_recipe_model_type type) {
+    return key->types == 0 || (key->types >> type & 1) != 0;
+}
+
+const char *wr__key_default(const wr__key *key, wr_recipe_model_type type) {
+    return type == WR_RECIPE_FLOWSEQ && key->flowseq != NULL ? key->flowseq : key->fallback;
+}
+
+const char *wr__key_word(const wr__key *key, int value, size_t *n) {
+    const char *word = key->choices;
+    while (value-- > 0)
+        word += strcspn(word, "|") + 1;
+    *n = strcspn(word, "|");
+    return word;
+}
 
 /* ", " between the words of "pre|post|". */
 static void add_choices(const char *choices, wr_str *text) {
@@ -187,6 +304,9 @@ void wr__key_allowed(const wr__key *key, wr_str *text) {
         return;
     case WR__KEY_BOOL:
         wr_str_add(text, "true or false");
+        return;
+    case WR__KEY_LAYERS:
+        wr_str_add(text, "a list of layers and blocks");
         return;
     case WR__KEY_CHOICE:
         break;
@@ -248,6 +368,8 @@ bool wr__key_read(const wr__key *key, const char *text, bool quoted, wr_recipe *
         return *(bool *)to || strcmp(text, "false") == 0;
     case WR__KEY_CHOICE:
         return read_choice(key, text, to);
+    case WR__KEY_LAYERS:
+        break;
     }
     return false;
 }
@@ -262,15 +384,19 @@ static void write_real(double value, wr_str *text) {
     wr_str_add(text, "%s", digits);
 }
 
-static void write_choice(const wr__key *key, int value, wr_str *text) {
-    const char *word = key->choices;
-    while (value-- > 0)
-        word += strcspn(word, "|") + 1;
-    wr_str_add(text, "%.*s", (int)strcspn(word, "|"), word);
+/* "[actnorm, unit x2]" */
+static void write_list(const wr_recipe_list *list, wr_str *text) {
+    const char *at = list->text, *item;
+    const char *before = "[";
+    for (size_t n; (item = wr_recipe_list_next(&at, &n)) != NULL; before = ", ")
+        wr_str_add(text, "%s%.*s", before, (int)n, item);
+    wr_str_add(text, "%s", before[0] == '[' ? "[]" : "]");
 }
 
 void wr__key_write(const wr__key *key, const wr_recipe *recipe, wr_str *text) {
     const void *from = (const char *)recipe + key->offset;
+    const char *word;
+    size_t n;
     switch (key->kind) {
     case WR__KEY_INT:
         wr_str_add(text, "%d", *(const int *)from);
@@ -285,7 +411,11 @@ void wr__key_write(const wr__key *key, const wr_recipe *recipe, wr_str *text) {
         wr_str_add(text, *(const bool *)from ? "true" : "false");
         return;
     case WR__KEY_CHOICE:
-        write_choice(key, *(const int *)from, text);
+        word = wr__key_word(key, *(const int *)from, &n);
+        wr_str_add(text, "%.*s", (int)n, word);
+        return;
+    case WR__KEY_LAYERS:
+        write_list(from, text);
         return;
     }
 }

@@ -6,11 +6,12 @@
 #include "models/recipe.h"
 
 typedef enum wr__key_kind {
-    WR__KEY_INT,   /* int */
-    WR__KEY_WIDE,  /* int64_t */
-    WR__KEY_REAL,  /* double */
-    WR__KEY_BOOL,  /* bool */
-    WR__KEY_CHOICE /* an enum; its value is the position of the word in `choices` */
+    WR__KEY_INT,    /* int */
+    WR__KEY_WIDE,   /* int64_t */
+    WR__KEY_REAL,   /* double */
+    WR__KEY_BOOL,   /* bool */
+    WR__KEY_CHOICE, /* an enum; its value is the position of the word in `choices` */
+    WR__KEY_LAYERS  /* wr_recipe_list */
 } wr__key_kind;
 
 typedef struct wr__key {
@@ -22,17 +23,28 @@ typedef struct wr__key {
     bool above, below;    /* ... or excluded: value > min, value < max */
     const char *choices;  /* "pre|post|" */
     const char *help;
+    unsigned types;      /* 1 << wr_recipe_model_type of all that use it; 0: all do */
+    const char *flowseq; /* the default of model.type flowseq; NULL: `fallback` */
 } wr__key;
 
 /* All keys, in the order of saving; keys of a section stand together. */
 extern const wr__key wr__keys[];
 extern const size_t wr__key_n;
 
+/* Does this type of model use the key? */
+bool wr__key_used(const wr__key *key, wr_recipe_model_type type);
+
+/* Its default for this type. */
+const char *wr__key_default(const wr__key *key, wr_recipe_model_type type);
+
+/* The word of the choice that is number `value`: `*n` bytes. */
+const char *wr__key_word(const wr__key *key, int value, size_t *n);
+
 /* Append what the key allows: "a whole number from 1 to 100", "one of pre, post". */
 void wr__key_allowed(const wr__key *key, wr_str *text);
 
 /* Read `text` (quoted: the YAML had quotes, so it is no number) into the recipe; false when it is
- * not allowed. */
+ * not allowed. Not for WR__KEY_LAYERS, whose items recipe.c checks one by one. */
 bool wr__key_read(const wr__key *key, const char *text, bool quoted, wr_recipe *recipe);
 
 /* Append the value as wr__key_read() takes it; reals with as many digits as they need. */

@@ -25,7 +25,8 @@ typedef struct mistake {
 #define MODEL_KEYS                                                                                 \
     "type, dim, ffn, heads, encoder_layers, decoder_layers, norm, activation, dropout, "           \
     "attention_dropout, activation_dropout, embeddings, positions, max_len"
-#define SECTIONS "model, data, train, optim, decode"
+#define FLOW     "model: {type: flowseq}\n"
+#define SECTIONS "model, flowseq, prior, data, train, optim, decode"
 
 static const mistake MISTAKES[] = {
     /* unknown keys */
@@ -57,7 +58,8 @@ static const mistake MISTAKES[] = {
      "r.yaml:2: optim.amsgrad must be true or false, but is 'yes'"},
     {"model:\n  norm: middle\n", NULL,
      "r.yaml:2: model.norm must be one of pre, post, but is 'middle'"},
-    {"model:\n  type: rnn\n", NULL, "r.yaml:2: model.type must be only transformer, but is 'rnn'"},
+    {"model:\n  type: rnn\n", NULL,
+     "r.yaml:2: model.type must be one of transformer, flowseq, but is 'rnn'"},
     {"optim:\n  lr: nan\n", NULL,
      "r.yaml:2: optim.lr must be a number above 0 and at most 100, but is 'nan'"},
     {"optim:\n  lr: 0x1p-3\n", NULL,
@@ -106,6 +108,62 @@ static const mistake MISTAKES[] = {
      "ends"},
     {"optim:\n  schedule: linear\n  horizon: 10\n", NULL,
      "r.yaml:3: optim.warmup = 4000 must be below optim.horizon = 10, where the schedule ends"},
+    {"data:\n  src_vocab: 9\nmodel:\n  embeddings: joint\n", NULL,
+     "r.yaml:2: data.src_vocab = 9 and data.tgt_vocab = 0 must be equal, as model.embeddings = "
+     "joint"},
+    /* keys and choices of the other type */
+    {"flowseq:\n  literal: true\n", NULL,
+     "r.yaml:2: flowseq.literal is a key of model.type = flowseq, but model.type = transformer, "
+     "where it would do nothing; leave it out"},
+    {"model:\n  type: flowseq\n  norm: pre\n", NULL,
+     "r.yaml:3: model.norm is a key of model.type = transformer, but model.type = flowseq, where "
+     "it would do nothing; leave it out"},
+    {"", "prior.unit=[actnorm]",
+     "--set prior.unit=[actnorm]: prior.unit is a key of model.type = flowseq, but model.type = "
+     "transformer, where it would do nothing; leave it out"},
+    {"model: {type: flowseq}\ndecode:\n  method: beam\n", NULL,
+     "r.yaml:3: decode.method = beam does not go with model.type = flowseq; allowed: argmax, npd, "
+     "iwd"},
+    {"decode:\n  method: iwd\n", NULL,
+     "r.yaml:2: decode.method = iwd does not go with model.type = transformer; allowed: greedy, "
+     "beam"},
+    {"model:\n  embeddings: target\n  type: flowseq\n", NULL,
+     "r.yaml:3: model.embeddings = target does not go with model.type = flowseq; allowed: joint, "
+     "separate"},
+    {"train: {valid_decode: beam}\n", "model.type=flowseq",
+     "--set model.type=flowseq: train.valid_decode = beam does not go with model.type = flowseq; "
+     "allowed: none, argmax"},
+    {FLOW "train:\n  valid_decode: none\n", NULL,
+     "r.yaml:3: train.best_by = bleu needs translations of the validation data, but "
+     "train.valid_decode = none; allowed: best_by nll, or valid_decode argmax"},
+    {FLOW "optim:\n  pretrain_lr_start: 0.5\n", NULL,
+     "r.yaml:3: optim.pretrain_lr_start = 0.5 must be at most optim.lr = 0.001"},
+    {FLOW "train: {max_updates: 5300}\noptim:\n  schedule: linear\n  warmup: 300\n", NULL,
+     "r.yaml:5: optim.warmup = 300 must be below train.max_updates - train.pretrain_updates = "
+     "300, where the schedule ends"},
+    /* lists */
+    {FLOW "prior:\n  unit:\n    - actnorm\n    - lineer heads\n", NULL,
+     "r.yaml:5: prior.unit: 'lineer' is no layer; did you mean 'linear'? allowed: actnorm, linear, "
+     "coupling, factor_out, squeeze, and the blocks position, step, unit, last_step, last_unit"},
+    {FLOW "prior: {unit: [layers]}\n", NULL,
+     "r.yaml:2: prior.unit: 'layers' is no layer; allowed: actnorm, linear, coupling, factor_out, "
+     "squeeze, and the blocks position, step, unit, last_step, last_unit"},
+    {FLOW "prior:\n  unit:\n    - actnorm\n    - a: b\n", NULL,
+     "r.yaml:5: prior.unit must be a list of layers and blocks, but is a list with a mapping in "
+     "it"},
+    {FLOW "prior:\n  unit: {a: b}\n", NULL,
+     "r.yaml:3: prior.unit must be a list of layers and blocks, but is a mapping"},
+    {FLOW "prior:\n  unit:\n", NULL,
+     "r.yaml:3: prior.unit must be a list of layers and blocks, but is empty"},
+    {FLOW "prior:\n  unit: [2x]\n", NULL, "r.yaml:3: prior.unit: '2x' must begin with a letter"},
+    {FLOW "prior:\n  unit: [\"a, b\"]\n", NULL,
+     "r.yaml:3: prior.unit: 'a, b' may hold letters, digits, blanks and _ = . + - only"},
+    {FLOW, "prior.step=[unit,,unit]",
+     "--set prior.step=[unit,,unit]: prior.step: an item is empty"},
+    {FLOW, "prior.step=[unit, unti]",
+     "--set prior.step=[unit, unti]: prior.step: 'unti' is no layer; did you mean 'unit'? allowed: "
+     "actnorm, linear, coupling, factor_out, squeeze, and the blocks position, step, unit, "
+     "last_step, last_unit"},
     /* the file as such */
     {"model:\n  dim: 64\n  dim: 32\n", NULL,
      "r.yaml:3: model.dim stands here again; it was set in line 2"},
@@ -116,7 +174,8 @@ static const mistake MISTAKES[] = {
     /* --set */
     {"", "train.sede=3",
      "--set train.sede=3: unknown key 'train.sede'; did you mean 'train.seed'? allowed there: "
-     "max_updates, max_minutes, accumulate, label_smoothing, clip_norm, seed, report_every, "
+     "max_updates, max_minutes, accumulate, pretrain_updates, kl_warmup, init_batch, weighting, "
+     "label_smoothing, clip_norm, seed, report_every, "
      "checkpoint_every, valid_every, valid_decode, valid_beam, valid_sentences, best_by, "
      "keep_best, average_best, patience"},
     {"", "train.seed", "--set train.seed: a setting is key.path=value, e.g. train.seed=7"},
@@ -129,6 +188,27 @@ static const mistake MISTAKES[] = {
      "--set model.heads=5: model.heads = 5 does not divide model.dim = 96; allowed: 1, 2, 3, 4, "
      "6, 8, 12, 16, 24, 32, 48"},
 };
+
+/* A list of 1023 bytes fits, one of 1024 does not. */
+static void test_long_lists(void **state) {
+    (void)state;
+    static const char WHAT[] = "r.yaml:2: prior.unit: the list is longer than 1023 bytes; give a "
+                               "part of it a name, such as prior.step, or repeat an item with xN";
+    for (int extra = 0; extra < 2; extra++) {
+        wr_str text = {0};
+        wr_str_add(&text, FLOW "prior: {unit: [");
+        for (int i = 0; i < 127; i++)
+            wr_str_add(&text, "actnorm, ");
+        wr_str_add(&text, "unit %s]}\n", extra == 0 ? "x" : "xy");
+        wr_error err = {0};
+        wr_recipe r;
+        wr_status status = parse(wr_str_text(&text), NULL, &r, &err);
+        assert_int_equal(status, extra == 0 ? WR_OK : WR_ERR_INPUT);
+        if (extra == 0) assert_int_equal(strlen(r.prior.unit.text), 1023);
+        if (extra == 1) assert_string_equal(err.text, WHAT);
+        wr_str_free(&text);
+    }
+}
 
 static void test_golden_messages(void **state) {
     (void)state;
@@ -166,6 +246,60 @@ static void test_values(void **state) {
     assert_true(r.optim.beta2 == 0.98);
 }
 
+static void test_lists(void **state) {
+    (void)state;
+    wr_error err = {0};
+    wr_recipe r;
+    const char *text = FLOW "prior:\n  unit:\n    - actnorm\n    - 'coupling  halves \tup'\n"
+                            "  last_unit: unit x2 , actnorm\n  layers: []\n";
+    assert_int_equal(parse(text, "prior.step=[unit x3]", &r, &err), WR_OK);
+    assert_string_equal(r.prior.unit.text, "actnorm\ncoupling halves up\n");
+    assert_string_equal(r.prior.last_unit.text, "unit x2\nactnorm\n");
+    assert_string_equal(r.prior.layers.text, "");
+    assert_string_equal(r.prior.step.text, "unit x3\n");
+    assert_string_equal(r.prior.position.text,
+                        "actnorm\ncoupling halves up attend\ncoupling halves down add\n");
+    const char *at = r.prior.unit.text;
+    size_t n;
+    assert_ptr_equal(wr_recipe_list_next(&at, &n), r.prior.unit.text);
+    assert_int_equal(n, 7);
+    assert_ptr_equal(wr_recipe_list_next(&at, &n), r.prior.unit.text + 8);
+    assert_int_equal(n, 18);
+    assert_null(wr_recipe_list_next(&at, &n));
+    wr_str saved = {0};
+    wr_recipe_text(&r, &saved);
+    assert_non_null(strstr(wr_str_text(&saved), "\n  unit: [actnorm, coupling halves up]\n"));
+    assert_non_null(strstr(wr_str_text(&saved), "\n  layers: []\n"));
+    wr_str_free(&saved);
+}
+
+/* The type decides some defaults, and what is said goes before them. */
+static void test_defaults_of_a_type(void **state) {
+    (void)state;
+    wr_error err = {0};
+    wr_recipe r;
+    assert_int_equal(parse("", "model.type=flowseq", &r, &err), WR_OK);
+    assert_int_equal(r.model.embeddings, WR_RECIPE_EMBED_JOINT);
+    assert_int_equal(r.train.valid_decode, WR_RECIPE_VALID_ARGMAX);
+    assert_int_equal(r.decode.method, WR_RECIPE_ARGMAX);
+    assert_int_equal(r.decode.normalisation, WR_RECIPE_BY_LENGTH);
+    assert_true(r.decode.alpha == 1);
+    assert_int_equal(parse(FLOW "decode: {alpha: 0.6}\n", "decode.method=iwd", &r, &err), WR_OK);
+    assert_int_equal(r.decode.method, WR_RECIPE_IWD);
+    assert_true(r.decode.alpha == 0.6);
+    wr_str saved = {0};
+    wr_recipe_text(&r, &saved);
+    assert_null(strstr(wr_str_text(&saved), "\n  norm:"));
+    assert_non_null(strstr(wr_str_text(&saved), "\nprior:\n"));
+    wr_str_clear(&saved);
+    assert_int_equal(parse("", NULL, &r, &err), WR_OK);
+    wr_recipe_text(&r, &saved);
+    assert_non_null(strstr(wr_str_text(&saved), "\n  norm:"));
+    assert_null(strstr(wr_str_text(&saved), "prior:"));
+    assert_null(strstr(wr_str_text(&saved), "flowseq:"));
+    wr_str_free(&saved);
+}
+
 /* The default recipe is what an empty file gives, and a later --set wins over an earlier one. */
 static void test_order_of_settings(void **state) {
     (void)state;
@@ -180,9 +314,16 @@ static void test_order_of_settings(void **state) {
 }
 
 /* A recipe in which each key alone can take the value of other_value(). */
-static const char ROOMY[] = "model: {dim: 240, heads: 4}\n"
-                            "train: {keep_best: 9, valid_decode: greedy, best_by: nll}\n"
-                            "optim: {type: adamw}\n";
+#define ROOMY_REST                                                                                 \
+    "train: {keep_best: 9, best_by: nll}\n"                                                        \
+    "optim: {type: adamw}\n"
+static const char *const ROOMY[] = {
+    "model: {dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST,
+    "model: {type: flowseq, dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST};
+
+static const char *roomy_for(const wr__key *key) {
+    return ROOMY[wr__key_used(key, WR_RECIPE_TRANSFORMER) ? 0 : 1];
+}
 
 /* Append the first word of `choices` that differs from `now`; the only word when there is one. */
 static void other_choice(const char *choices, const char *now, wr_str *value) {
@@ -208,6 +349,9 @@ static void other_value(const wr__key *key, const char *now, wr_str *value) {
     case WR__KEY_CHOICE:
         other_choice(key->choices, now, value);
         return;
+    case WR__KEY_LAYERS:
+        wr_str_add(value, "[unit x2, coupling time down net=lstm]");
+        return;
     }
 }
 
@@ -215,16 +359,17 @@ static void check_set(const wr__key *key) {
     wr_error err = {0};
     wr_recipe before, after;
     wr_str set = {0}, now = {0}, value = {0}, got = {0};
-    assert_int_equal(parse(ROOMY, NULL, &before, &err), WR_OK);
+    assert_int_equal(parse(roomy_for(key), NULL, &before, &err), WR_OK);
     wr__key_write(key, &before, &now);
     other_value(key, wr_str_text(&now), &value);
     wr_str_add(&set, "%s=%s", key->path, wr_str_text(&value));
-    if (parse(ROOMY, wr_str_text(&set), &after, &err) != WR_OK) fail_msg("%s", err.text);
+    if (parse(roomy_for(key), wr_str_text(&set), &after, &err) != WR_OK) fail_msg("%s", err.text);
     wr__key_write(key, &after, &got);
     if (key->kind == WR__KEY_REAL)
         assert_true(strtod(wr_str_text(&got), NULL) == strtod(wr_str_text(&value), NULL));
     else
         assert_string_equal(wr_str_text(&got), wr_str_text(&value));
+    if (strcmp(key->path, "model.type") == 0) assert_int_equal(after.model.type, WR_RECIPE_FLOWSEQ);
     bool one_word = key->choices != NULL && strchr(key->choices, '|')[1] == '\0';
     if (!one_word) assert_string_not_equal(wr_str_text(&got), wr_str_text(&now));
     wr_str_free(&set);
@@ -239,24 +384,30 @@ static void test_set_reaches_every_key(void **state) {
         check_set(&wr__keys[i]);
 }
 
-static void test_text_reads_back_exactly(void **state) {
-    (void)state;
-    const char *text = "optim: {lr: 0.1234567890123456789, beta2: 0.99999999999999989, eps: 1e-300,"
-                       " schedule: exponential, decay: 0.999995}\n"
-                       "train: {max_minutes: 0.3333333333333333, seed: 9007199254740990}\n"
-                       "model: {norm: post, dropout: 0.30000000000000004}\n";
+static void check_text(const char *text) {
     wr_error err = {0};
     wr_recipe first, second;
-    assert_int_equal(parse(text, NULL, &first, &err), WR_OK);
+    if (parse(text, NULL, &first, &err) != WR_OK) fail_msg("%s", err.text);
     wr_str saved = {0};
     wr_recipe_text(&first, &saved);
-    assert_int_equal(parse(wr_str_text(&saved), NULL, &second, &err), WR_OK);
+    if (parse(wr_str_text(&saved), NULL, &second, &err) != WR_OK) fail_msg("%s", err.text);
     assert_memory_equal(&first, &second, sizeof first);
     wr_str again = {0};
     wr_recipe_text(&second, &again);
     assert_string_equal(wr_str_text(&saved), wr_str_text(&again));
     wr_str_free(&saved);
     wr_str_free(&again);
+}
+
+static void test_text_reads_back_exactly(void **state) {
+    (void)state;
+    check_text("optim: {lr: 0.1234567890123456789, beta2: 0.99999999999999989, eps: 1e-300,"
+               " schedule: exponential, decay: 0.999995}\n"
+               "train: {max_minutes: 0.3333333333333333, seed: 9007199254740990}\n"
+               "model: {norm: post, dropout: 0.30000000000000004}\n");
+    check_text(FLOW "flowseq: {posterior: shift_lstm, length_dropout: 0.30000000000000004}\n"
+                    "prior: {unit: [], step: [unit x2, actnorm], transform: nlsq}\n"
+                    "decode: {temperature: 0.1, method: npd}\n");
 }
 
 static void test_save_and_load(void **state) {
@@ -364,10 +515,15 @@ static wr_status all_work(const char *path, wr_error *err) {
     if (status != WR_OK) return status;
     status = wr_recipe_parse("model: {dim: 64}", 16, "r.yaml", &set, 1, &r, err);
     if (status != WR_OK) return status;
-    wr_error message = {0};
-    status = parse("model: {heds: 64}", NULL, &r, &message);
-    if (status == WR_ERR_MEMORY) *err = message;
-    return status == WR_ERR_INPUT ? WR_OK : status;
+    static const char *const WRONG[] = {"model: {heds: 64}", FLOW "prior: {unit: [unti]}",
+                                        FLOW "prior: {unit: [2]}", FLOW "decode: {method: beam}"};
+    for (size_t i = 0; i < sizeof WRONG / sizeof WRONG[0]; i++) {
+        wr_error message = {0};
+        status = parse(WRONG[i], NULL, &r, &message);
+        if (status != WR_ERR_MEMORY && status != WR_ERR_INPUT) return status;
+        if (status == WR_ERR_MEMORY) return wr_fail(err, status, "%s", message.text);
+    }
+    return WR_OK;
 }
 
 static void test_failed_allocations(void **state) {
@@ -418,6 +574,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_messages),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_long_lists),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_defaults_of_a_type),
         cmocka_unit_test(test_order_of_settings),
         cmocka_unit_test(test_set_reaches_every_key),
         cmocka_unit_test(test_text_reads_back_exactly),
