@@ -15,7 +15,8 @@ wr_optimizer_options wr_optimizer_options_of(const wr_recipe *recipe) {
                                            .weight_decay = o->weight_decay,
                                            .clip_norm = recipe->train.clip_norm,
                                            .decoupled = o->type == WR_RECIPE_ADAMW,
-                                           .amsgrad = o->amsgrad},
+                                           .amsgrad = o->amsgrad,
+                                           .raw_eps = o->raw_eps},
                                   .accumulate = recipe->train.accumulate > 1};
 }
 
@@ -152,5 +153,27 @@ wr_status wr_optimizer_build(wr loss, const wr_optimizer_options *o, wr_optimize
     }
     wr_status status = build_all(&b, loss, err);
     free(found);
+    return status;
+}
+
+/* ---- a fresh optimizer ---- */
+
+static bool is_own_state(const wr_stored *x) {
+    return !x->trainable && strncmp(x->name, WR_OPTIM_STATES, strlen(WR_OPTIM_STATES)) == 0;
+}
+
+wr_status wr_optimizer_reset(wr_session *s, wr_error *err) {
+    size_t most = 1;
+    for (int k = 0; k < wr_session_stored(s); k++) {
+        const wr_stored *x = wr_session_stored_at(s, k);
+        size_t bytes = (size_t)x->tensor.n * wr_dtype_bytes(x->tensor.dtype);
+        if (is_own_state(x) && bytes > most) most = bytes;
+    }
+    void *zeros = calloc(most, 1);
+    if (zeros == NULL) return wr_fail_memory(err, "a fresh optimizer", most);
+    wr_status status = WR_OK;
+    for (int k = 0; k < wr_session_stored(s) && status == WR_OK; k++)
+        if (is_own_state(wr_session_stored_at(s, k))) status = wr_session_write(s, k, zeros, err);
+    free(zeros);
     return status;
 }

@@ -13,7 +13,7 @@
 #ifndef WEIR_OPTIM_OPTIMIZER_H
 #define WEIR_OPTIM_OPTIMIZER_H
 
-#include "graph/graph.h"
+#include "graph/session.h"
 #include "models/recipe.h"
 #include "ops/update.h"
 
@@ -59,5 +59,10 @@ wr_status wr_optimizer_params(wr x, wr **params, int *n, wr_error *err);
  * on no parameter, memory. */
 wr_status wr_optimizer_build(wr loss, const wr_optimizer_options *o, wr_optimizer *optimizer,
                              wr_error *err);
+
+/* Make the optimizer new: every state of the session that is named `optim.*` becomes zero, so that
+ * the next update is the first one (FlowSeq's main phase begins so). Parameters stay. Errors:
+ * memory, and those of the device. */
+wr_status wr_optimizer_reset(wr_session *s, wr_error *err);
 
 #endif

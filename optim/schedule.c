@@ -39,3 +39,29 @@ double wr_schedule_lr(const wr_recipe_optim *o, int64_t max_updates, int64_t upd
     double lr = after_warmup(o, max_updates, update);
     return lr > o->lr_end ? lr : o->lr_end;
 }
+
+int64_t wr_schedule_pretraining(const wr_recipe *r) {
+    return r->model.type == WR_RECIPE_FLOWSEQ ? r->train.pretrain_updates : 0;
+}
+
+static double pretraining_lr(const wr_recipe *r, int64_t update) {
+    wr_recipe_optim o = r->optim;
+    int updates = r->train.pretrain_updates;
+    o.warmup = o.pretrain_warmup < updates ? o.pretrain_warmup : updates;
+    o.lr_start = o.pretrain_lr_start;
+    o.horizon = updates;
+    return wr_schedule_lr(&o, updates, update);
+}
+
+double wr_schedule_at(const wr_recipe *r, int64_t update) {
+    int64_t before = wr_schedule_pretraining(r);
+    if (update < before) return pretraining_lr(r, update);
+    return wr_schedule_lr(&r->optim, r->train.max_updates - before, update - before);
+}
+
+double wr_schedule_kl(const wr_recipe *r, int64_t update) {
+    int64_t before = wr_schedule_pretraining(r);
+    if (update < before) return 0;
+    double weight = (double)(update - before + 1) / r->train.kl_warmup;
+    return weight < 1 ? weight : 1;
+}

@@ -135,6 +135,74 @@ static void schedules_follow_their_formulas(void **state) {
     near(wr_schedule_lr(&o, 2400, 123456789), lr);
 }
 
+/* ---- the schedules of FlowSeq, by the figures of its program ---- */
+
+static wr_recipe flowseq_recipe(const char *more) {
+    wr_recipe r;
+    const char *set[] = {"model.type=flowseq", "optim.lr=0.0005", "train.pretrain_updates=30001",
+                         "train.max_updates=500000", more};
+    must(wr_recipe_parse("", 0, "test", set, 5, &r, err));
+    return r;
+}
+
+typedef struct lr_at {
+    int64_t n;
+    double lr;
+} lr_at;
+
+static void compare_rates(const wr_recipe *r, int64_t from, int n, const lr_at *want) {
+    for (int i = 0; i < n; i++) {
+        double got = wr_schedule_at(r, from + want[i].n);
+        if (!(fabs(got - want[i].lr) < 1e-5 * want[i].lr))
+            fail_msg("update %d of the phase: %.9g, not %.9g", (int)want[i].n, got, want[i].lr);
+    }
+}
+
+static void flowseq_has_two_schedules(void **state) {
+    (void)state;
+    static const lr_at PRETRAINING[] = {{0, 1e-7},    {1, 2.24975e-7},     {3999, 4.99875e-4},
+                                        {4000, 5e-4}, {10000, 4.85223e-4}, {30000, 4.39048e-4}};
+    static const lr_at MAIN[] = {
+        {0, 5e-4}, {1, 5e-4}, {2, 4.999975e-4}, {10000, 4.75617e-4}, {40000, 4.09367e-4}};
+    static const lr_at ROOT[] = {
+        {0, 5e-4}, {5000, 5e-4}, {10000, 5e-4}, {30000, 2.88675e-4}, {40000, 2.5e-4}};
+    wr_recipe r = flowseq_recipe("optim.schedule=exponential");
+    assert_int_equal(wr_schedule_pretraining(&r), 30001);
+    r.optim.warmup = 1;
+    r.optim.lr_start = r.optim.lr;
+    compare_rates(&r, 0, 6, PRETRAINING);
+    compare_rates(&r, 30001, 5, MAIN);
+    r.optim.schedule = WR_RECIPE_INVERSE_SQRT;
+    r.optim.warmup = 10000;
+    compare_rates(&r, 30001, 5, ROOT);
+    near(wr_schedule_at(&r, 16000), 2.5e-4); /* still pre-training: lr sqrt(4000 / 16000) */
+    r.train.pretrain_updates = 100;          /* cuts the warm-up */
+    near(wr_schedule_at(&r, 50), (1e-7 + 5e-4) / 2);
+    near(wr_schedule_at(&r, 100), 5e-4);
+    r.model.type = WR_RECIPE_TRANSFORMER;
+    assert_int_equal(wr_schedule_pretraining(&r), 0);
+    near(wr_schedule_at(&r, 40000), 2.5e-4);
+}
+
+static void flowseq_main_phase_ends_with_the_run(void **state) {
+    (void)state;
+    wr_recipe r = flowseq_recipe("optim.schedule=linear");
+    r.optim.warmup = 0;
+    r.train.pretrain_updates = 100000;
+    near(wr_schedule_at(&r, 52000), 2.5e-4); /* pre-training: half way from 4000 to 100000 */
+    near(wr_schedule_at(&r, 300000), 2.5e-4);
+    near(wr_schedule_at(&r, 480000), 2.5e-5);
+}
+
+static void kl_weight_rises(void **state) {
+    (void)state;
+    wr_recipe r = flowseq_recipe("train.kl_warmup=10000");
+    near(wr_schedule_kl(&r, 30001), 1e-4);
+    near(wr_schedule_kl(&r, 30001 + 4999), 0.5);
+    assert_true(wr_schedule_kl(&r, 0) == 0 && wr_schedule_kl(&r, 30000) == 0);
+    assert_true(wr_schedule_kl(&r, 40000) == 1 && wr_schedule_kl(&r, 400000) == 1);
+}
+
 /* ---- global_norm ---- */
 
 enum { NORMS = 4 };
@@ -425,6 +493,43 @@ static void first_update_has_known_size(void **state) {
     rig_free(&r);
 }
 
+/* FlowSeq's AdamW: three updates of two weights, by the figures of its program. */
+static void adamw_gives_known_weights(void **state) {
+    (void)state;
+    static const double GRADIENTS[3][2] = {{0.5, -1}, {0.1, 2}, {-0.3, 0.25}};
+    static const double WANT[3][2] = {{0.99949950032, -1.99949900016},
+                                      {0.99909748033, -1.99968105214},
+                                      {0.99899162436, -1.99985618531}};
+    static const char *const set[] = {
+        "optim.type=adamw",   "optim.weight_decay=0.001", "optim.beta2=0.999", "optim.eps=1e-8",
+        "optim.amsgrad=true", "optim.raw_eps=true",       "train.clip_norm=0"};
+    wr_recipe recipe;
+    must(wr_recipe_parse("", 0, "test", set, 7, &recipe, err));
+    wr_optimizer_options o = wr_optimizer_options_of(&recipe);
+    wr_graph *g = wr_graph_new();
+    wr_dim n[1] = {wr_n(2)};
+    wr p = wr_param(g, "p", WR_F64, 1, n, (wr_init){0});
+    wr loss = wr_sum_all(wr_mul(p, wr_input(g, "g", WR_F64, 1, n)));
+    wr_optimizer made;
+    must(wr_optimizer_build(loss, &o, &made, err));
+    wr_program *program = program_of(g, 1, &made.applied);
+    wr_session *s = session_of(1);
+    must(wr_session_prepare(s, program, err));
+    must(wr_session_write(s, wr_session_find(s, "p"), (double[]){1, -2}, err));
+    double lr = 5e-4, scale = 1;
+    for (int step = 0; step < 3; step++) {
+        wr_feed feed[] = {{.name = "g", .data = GRADIENTS[step], .rank = 1, .dim = {2}},
+                          {.name = WR_OPTIM_LR, .data = &lr},
+                          {.name = WR_OPTIM_SCALE, .data = &scale}};
+        must(wr_session_run(s, program, 3, feed, err));
+        for (int i = 0; i < 2; i++)
+            assert_true(fabs(at(stored(s, "p"), i) - WANT[step][i]) < 1e-11);
+    }
+    wr_session_free(s);
+    wr_program_free(program);
+    wr_graph_free(g);
+}
+
 /* All bytes of the session's tensors, one after the other. */
 static char *snapshot(wr_session *s, size_t *bytes) {
     *bytes = 0;
@@ -670,6 +775,44 @@ static void accumulation_equals_one_batch(void **state) {
     }
 }
 
+/* After a reset the same parameters get the same update as from a new session. */
+static void a_reset_optimizer_is_new(void **state) {
+    (void)state;
+    trainer used = trainer_new(WR_F32, true, &KINDS[5]),
+            fresh = trainer_new(WR_F32, true, &KINDS[5]);
+    for (int k = 0; k < 5; k++)
+        trainer_run(&used, 0, 0, ROWS, 1.0 / ROWS, 0, 0);
+    must(wr_session_prepare(fresh.session, fresh.program[0], err));
+    static const char *const names[] = {"layer.W", "layer.b"};
+    for (int k = 0; k < 2; k++)
+        must(wr_session_write(fresh.session, wr_session_find(fresh.session, names[k]),
+                              stored(used.session, names[k])->data, err));
+    assert_true(at(stored(used.session, "optim.m.layer.W"), 3) != 0);
+    must(wr_optimizer_reset(used.session, err));
+    for (int k = 0; k < wr_session_stored(used.session); k++) {
+        const wr_stored *x = wr_session_stored_at(used.session, k);
+        for (int64_t i = 0; !x->trainable && i < x->tensor.n; i++)
+            assert_true(at(&x->tensor, i) == 0);
+    }
+    for (int k = 0; k < 2; k++) {
+        trainer_run(&used, 0, 0, ROWS, 1.0 / ROWS, 0, 0);
+        trainer_run(&fresh, 0, 0, ROWS, 1.0 / ROWS, 0, 0);
+    }
+    size_t bytes, again;
+    char *a = snapshot(used.session, &bytes), *b = snapshot(fresh.session, &again);
+    assert_int_equal(bytes, again);
+    assert_memory_equal(a, b, bytes);
+    free(a);
+    free(b);
+    wr_error err = {0};
+    wr_test_fail_allocation(1);
+    wr_status status = wr_optimizer_reset(used.session, &err);
+    assert_true(wr_test_allocation_failed());
+    assert_int_equal(status, WR_ERR_MEMORY);
+    trainer_free(&used);
+    trainer_free(&fresh);
+}
+
 /* A spoilt batch makes the sums NaN; the update is skipped and the next one begins anew. */
 static void sums_begin_anew_after_nan(void **state) {
     (void)state;
@@ -777,13 +920,15 @@ static void build_refuses_with_reasons(void **state) {
 
 static void options_come_from_the_recipe(void **state) {
     (void)state;
-    static const char *const set[] = {"optim.type=adamw", "optim.weight_decay=0.25",
-                                      "train.clip_norm=3", "train.accumulate=4",
-                                      "optim.amsgrad=true"};
+    static const char *const set[] = {"optim.type=adamw",   "optim.weight_decay=0.25",
+                                      "train.clip_norm=3",  "train.accumulate=4",
+                                      "optim.amsgrad=true", "optim.raw_eps=true"};
     wr_recipe r;
     must(wr_recipe_parse("", 0, "test", set, 5, &r, err));
+    assert_false(wr_optimizer_options_of(&r).adam.raw_eps);
+    must(wr_recipe_parse("", 0, "test", set, 6, &r, err));
     wr_optimizer_options o = wr_optimizer_options_of(&r);
-    assert_true(o.adam.decoupled && o.adam.amsgrad && o.accumulate);
+    assert_true(o.adam.decoupled && o.adam.amsgrad && o.adam.raw_eps && o.accumulate);
     assert_true(o.adam.weight_decay == 0.25 && o.adam.clip_norm == 3);
     assert_true(o.adam.beta1 == r.optim.beta1 && o.adam.beta2 == r.optim.beta2);
     assert_true(o.adam.eps == r.optim.eps && o.part == WR_OPTIMIZER_UPDATE);
@@ -824,16 +969,21 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(warmups_are_lines),
         cmocka_unit_test(schedules_follow_their_formulas),
+        cmocka_unit_test(flowseq_has_two_schedules),
+        cmocka_unit_test(flowseq_main_phase_ends_with_the_run),
+        cmocka_unit_test(kl_weight_rises),
         cmocka_unit_test(norm_is_of_all_tensors),
         cmocka_unit_test(norm_shows_what_is_not_finite),
         cmocka_unit_test(adam_equals_its_composition),
         cmocka_unit_test(first_update_has_known_size),
+        cmocka_unit_test(adamw_gives_known_weights),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(spoilt_updates_are_skipped),
         cmocka_unit_test(wrong_scalars_are_errors),
         cmocka_unit_test(wrong_operands_are_refused),
         cmocka_unit_test(loss_falls),
         cmocka_unit_test(accumulation_equals_one_batch),
+        cmocka_unit_test(a_reset_optimizer_is_new),
         cmocka_unit_test(sums_begin_anew_after_nan),
         cmocka_unit_test(finds_what_gradients_reach),
         cmocka_unit_test(gradients_may_be_parameters),
