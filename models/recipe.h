@@ -126,7 +126,7 @@ typedef struct wr_recipe_flowseq {
     double token_dropout, decoder_token_dropout;
     int length_range; /* R: target length - source length is predicted within [-R, R] */
     double length_dropout, length_smoothing;
-    bool literal; /* compute as the authors' program where it differs from the formulas */
+    bool literal; /* as the paper says where the authors' program does something else */
 } wr_recipe_flowseq;
 
 /* Items, each followed by a line break, e.g. "actnorm\nunit x2\n"; the bytes behind the final NUL

@@ -89,8 +89,9 @@ const wr__key wr__keys[] = {
     RATE(flowseq.length_smoothing, "0.1",
          "probability spread evenly over the possible lengths in the training loss", FLOWSEQ),
     BOOL(flowseq.literal, "false",
-         "compute like the authors' program where it differs from the formulas: inverses with "
-         "small constants added to their divisors", FLOWSEQ),
+         "as the paper says where the authors' program does something else: lengths from the "
+         "maximum over positions by one linear layer, the posterior's last layers begin as 0",
+         FLOWSEQ),
 
     INT(prior.heads, "4", 1, 1024,
         "attention heads of the networks in couplings; must divide the features they read", FLOWSEQ),
