@@ -122,11 +122,16 @@ static void fill_row(int32_t *row, int32_t width, const wr_sentence *x, size_t l
         row[n] = WR_PAD_ID;
 }
 
+static wr_status check_all(const packing *p, wr_error *err) {
+    wr_status status = WR_OK;
+    for (size_t i = 0; status == WR_OK && i < p->count; i++)
+        status = check(p, i, err);
+    return status;
+}
+
 static wr_status pack(const packing *p, wr_flowseq_batch *b, wr_error *err) {
-    for (size_t i = 0; i < p->count; i++) {
-        wr_status status = check(p, i, err);
-        if (status != WR_OK) return status;
-    }
+    wr_status status = check_all(p, err);
+    if (status != WR_OK) return status;
     set_sizes(p, b);
     size_t n = p->count, s = (size_t)b->S, t = (size_t)b->T;
     size_t cells = n * (s + t + 2);
@@ -150,13 +155,24 @@ static wr_status pack(const packing *p, wr_flowseq_batch *b, wr_error *err) {
     return WR_OK;
 }
 
+static packing of_sentences(const wr_sentence *src, const wr_sentence *tgt, size_t count,
+                            const wr_flowseq_packing *o) {
+    return (packing){.o = o,
+                     .src = {.sentence = src},
+                     .tgt = {.sentence = tgt},
+                     .targets = tgt != NULL,
+                     .count = count};
+}
+
+wr_status wr_flowseq_batch_check(const wr_sentence *src, const wr_sentence *tgt, size_t count,
+                                 const wr_flowseq_packing *o, wr_error *err) {
+    packing p = of_sentences(src, tgt, count, o);
+    return check_all(&p, err);
+}
+
 wr_status wr_flowseq_batch_make(const wr_sentence *src, const wr_sentence *tgt, size_t count,
                                 const wr_flowseq_packing *o, wr_flowseq_batch *out, wr_error *err) {
-    packing p = {.o = o,
-                 .src = {.sentence = src},
-                 .tgt = {.sentence = tgt},
-                 .targets = tgt != NULL,
-                 .count = count};
+    packing p = of_sentences(src, tgt, count, o);
     return pack(&p, out, err);
 }
 

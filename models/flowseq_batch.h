@@ -47,6 +47,10 @@ wr_status wr_flowseq_batch_make(const wr_sentence *src, const wr_sentence *tgt, 
                                 const wr_flowseq_packing *packing, wr_flowseq_batch *out,
                                 wr_error *err);
 
+/* The checks alone. */
+wr_status wr_flowseq_batch_check(const wr_sentence *src, const wr_sentence *tgt, size_t count,
+                                 const wr_flowseq_packing *packing, wr_error *err);
+
 /* The same from a batch of the data pipeline, whose `src` ends in an end of sentence and whose
  * `tgt_out` does, too (`exact` is not for it). */
 wr_status wr_flowseq_batch_of(const wr_batch *b, const wr_flowseq_packing *packing,
