@@ -54,11 +54,11 @@ static bool vjp_for_expansions(int n_out, const wr *outs, const wr *cots, int n_
 }
 
 static bool expand(wr_graph *g, const wr_op *op, int n_in, const wr *in, const wr_attr *attr,
-                   wr *outs) {
+                   int n_out, wr *outs) {
     if (op->expand == NULL) return false;
     wr_expand_ctx e = {.g = g, .n_in = n_in, .in = in, .attr = attr, .vjp = vjp_for_expansions};
     if (!op->expand(&e)) return false;
-    memcpy(outs, e.out, sizeof(wr) * (size_t)wr_op_outputs(op));
+    memcpy(outs, e.out, sizeof(wr) * (size_t)n_out);
     return true;
 }
 
@@ -71,7 +71,7 @@ static void copy_attrs(const wr_graph *g, uint32_t id, wr_attr *out) {
 bool wr_expand_node(wr x, wr *outs) {
     const wr_node *n = wr_node_at(x.g, x.id);
     const wr_op *op = n->op;
-    int n_in = n->n_in;
+    int n_in = n->n_in, n_out = n->n_out;
     wr_attr attr[WR_MAX_ATTRS];
     wr *in = malloc(sizeof *in * (size_t)(n_in + 1));
     if (in == NULL) {
@@ -81,7 +81,7 @@ bool wr_expand_node(wr x, wr *outs) {
     copy_attrs(x.g, x.id, attr);
     for (int k = 0; k < n_in; k++)
         in[k] = (wr){x.g, wr_node_inputs(x.g, x.id)[k]};
-    bool ok = expand(x.g, op, n_in, in, attr, outs);
+    bool ok = expand(x.g, op, n_in, in, attr, n_out, outs);
     free(in);
     return ok;
 }
@@ -97,7 +97,7 @@ static bool grad_by_expansion(wr_grad_ctx *c, const wr_op *op) {
     for (int k = 0; k < c->n_in; k++)
         leaf[k] = wr_leaf(c->in[k]);
     wr outs[WR_MAX_OUTPUTS];
-    bool ok = expand(c->g, op, c->n_in, leaf, c->attr, outs);
+    bool ok = expand(c->g, op, c->n_in, leaf, c->attr, c->n_out, outs);
     int n_out = 0;
     wr with[WR_MAX_OUTPUTS], cots[WR_MAX_OUTPUTS];
     for (int k = 0; ok && k < c->n_out; k++) {
@@ -163,7 +163,8 @@ static void pull_back(sweep *s, uint32_t id) {
                          .cot = v.cot,
                          .attr = v.attr,
                          .needed = v.needed,
-                         .contribution = v.contribution};
+                         .contribution = v.contribution,
+                         .vjp = vjp_for_expansions};
         wr_derivation before = wr_derive_begin(s->g, id, WR_GRADIENT);
         bool ok = true;
         if (any && v.op->grad != NULL)

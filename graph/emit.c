@@ -26,7 +26,7 @@ static bool check_dtypes(wr_shape_ctx *c) {
 }
 
 static bool check_dims_made(wr_shape_ctx *c) {
-    for (int k = 0; k < wr_op_outputs(c->op); k++)
+    for (int k = 0; k < c->n_out; k++)
         for (int i = 0; i < c->out[k].rank; i++)
             if (c->out[k].dim[i].id == 0)
                 return wr_shape_fail(c, NULL, "declare the symbol with a suitable multiple_of",
@@ -51,6 +51,7 @@ static wr finish(wr_graph *g, const wr_shape_ctx *c, bool unique) {
                   .in = in,
                   .attr = c->attr,
                   .type = c->out,
+                  .n_out = c->n_out,
                   .unique = unique,
                   .origin = g->derivation.origin,
                   .role = g->derivation.role};
@@ -67,7 +68,13 @@ static wr finish(wr_graph *g, const wr_shape_ctx *c, bool unique) {
 wr wr_emit_in(wr_graph *g, wr_loc loc, const wr_op *op, int n_in, const wr *in, const wr_attr *attr,
               bool unique) {
     wr poison = {g, 0};
-    wr_shape_ctx c = {.g = g, .op = op, .loc = loc, .n_in = n_in, .in = in, .attr = attr};
+    wr_shape_ctx c = {.g = g,
+                      .op = op,
+                      .loc = loc,
+                      .n_in = n_in,
+                      .in = in,
+                      .attr = attr,
+                      .n_out = wr_op_outputs(op)};
     for (int i = 0; i < n_in; i++) {
         if (in[i].id == 0) return poison;
         if (in[i].g != g) {

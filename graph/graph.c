@@ -14,7 +14,7 @@ static const struct {
 size_t wr_dtype_bytes(wr_dtype t) { return DTYPES[t].bytes; }
 const char *wr_dtype_name(wr_dtype t) { return DTYPES[t].name; }
 
-int wr_op_outputs(const wr_op *op) { return op->n_out == 0 ? 1 : op->n_out; }
+int wr_op_outputs(const wr_op *op) { return op->n_out > 0 ? op->n_out : 1; }
 
 int wr_op_attr_count(const wr_op *op) {
     int n = 0;
@@ -157,7 +157,7 @@ static void append_outputs(wr_graph *g, uint32_t first, const wr__made *m, int n
 }
 
 static uint32_t append(wr_graph *g, const wr__made *m, int n_attr, uint64_t hash) {
-    int n_out = wr_op_outputs(m->op);
+    int n_out = m->n_out != 0 ? m->n_out : wr_op_outputs(m->op);
     uint32_t loc = m->loc_id != 0 ? m->loc_id : loc_id(g, m->loc);
     if (loc == 0 || !reserve(g, m, n_attr, n_out)) return 0;
     WR_ASSERT(n_attr == 0 || (g->attr != NULL && m->attr != NULL));
@@ -200,7 +200,10 @@ uint32_t wr__node_add(wr_graph *g, const wr__made *m) {
 uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uint32_t *in,
                        bool unique) {
     const wr_node *x = &from->node[id];
-    wr_type type[WR_MAX_OUTPUTS] = {{0}};
+    wr_type type[WR_MAX_OUTPUTS];
+    wr_attr attr[WR_MAX_ATTRS]; /* apart: `g` may be `from`, whose arrays then grow */
+    int n_attr = wr_op_attr_count(x->op);
+    if (n_attr > 0) memcpy(attr, &from->attr[x->attr], sizeof *attr * (size_t)n_attr);
     for (int k = 0; k < x->n_out; k++)
         type[k] = wr_type_of((wr){(wr_graph *)(uintptr_t)from, id + (uint32_t)k});
     wr__made m = {.op = x->op,
@@ -211,8 +214,9 @@ uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uin
                   .role = (wr_role)x->role,
                   .n_in = x->n_in,
                   .in = in,
-                  .attr = x->attr < from->n_attrs ? &from->attr[x->attr] : NULL,
+                  .attr = attr,
                   .type = type,
+                  .n_out = x->n_out,
                   .unique = unique || (x->op->traits & WR_STATEFUL)};
     return wr__node_add(g, &m);
 }

@@ -34,6 +34,7 @@ typedef struct wr__made {
     const uint32_t *in;
     const wr_attr *attr;
     const wr_type *type; /* one per output */
+    int n_out;           /* 0: as the row says */
     bool unique;         /* never the same as another */
 } wr__made;
 

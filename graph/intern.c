@@ -1,6 +1,7 @@
 /* intern.c: see intern.h. */
 #include "graph/intern.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +69,10 @@ wr__shared *wr__shared_new(void) {
 
 void wr__shared_release(wr__shared *s) {
     if (s == NULL || --s->refs > 0) return;
+    s->refs = INT_MAX / 2; /* what is kept gives back references that it does not hold */
+    for (size_t i = s->n_kept; i > 0; i--)
+        s->kept[i - 1].release(s->kept[i - 1].object);
+    free(s->kept);
     wr_dims_free(s->dims);
     for (size_t i = 1; i < s->bytes.n; i++)
         free(s->bytes.item[i].bytes);

@@ -30,6 +30,11 @@ typedef struct wr__shared {
     wr__scope *scope;
     size_t n_scopes, cap_scopes;
     int64_t next_stream;
+    struct wr__kept {
+        void *object;
+        void (*release)(void *object);
+    } *kept; /* what nodes refer to by index: bodies of loops */
+    size_t n_kept, cap_kept;
 } wr__shared;
 
 wr__shared *wr__shared_new(void);

@@ -7,7 +7,12 @@
 
 #include "graph/graph.h"
 
-enum { WR_MAX_OUTPUTS = 4, WR_MAX_ATTRS = 8, WR_ANY_INPUTS = 65535 };
+enum {
+    WR_MAX_OUTPUTS = 200,
+    WR_MAX_ATTRS = 8,
+    WR_ANY_INPUTS = 65535,
+    WR_ANY_OUTPUTS = -1 /* the shape rule sets their number */
+};
 
 typedef enum wr_trait {
     WR_ELEMENTWISE = 1, /* out[i] depends on in[k][i] only (suffix operands repeat) */
@@ -42,6 +47,7 @@ typedef struct wr_shape_ctx {
     int n_in;
     const wr *in;
     const wr_attr *attr;
+    int n_out; /* the row's; rows with WR_ANY_OUTPUTS set it */
     wr_type out[WR_MAX_OUTPUTS];
 } wr_shape_ctx;
 
@@ -77,6 +83,8 @@ typedef struct wr_call {
     void *workspace;         /* `cost.workspace` bytes, 256-byte aligned */
     void *prepared;          /* what `prepare` made, or NULL */
     const wr_run_env *env;
+    const wr_graph *g; /* of the node, and the values of its symbols; in `make` and `cost` only, */
+    const wr_binding *binding; /* and NULL where there is no plan */
 } wr_call;
 /* Kernels take contiguous tensors. A failure (an index out of range) goes to env->err. */
 typedef wr_status (*wr_kernel)(const wr_call *c);
@@ -103,6 +111,8 @@ typedef struct wr_grad_ctx {
     const wr_attr *attr;
     const bool *needed; /* per input: is its cotangent asked for? */
     wr *contribution;   /* filled through wr_contribute */
+    /* See wr_expand_ctx: for rows whose gradient differentiates a graph of their own. */
+    bool (*vjp)(int n_out, const wr *outs, const wr *cots, int n_in, const wr *ins, wr *grads);
 } wr_grad_ctx;
 
 /* Add `x` to the cotangent of input k. Sums over leading axes where the operand was repeated. */
@@ -191,7 +201,7 @@ struct wr_op {
     const char *name, *doc;
     uint32_t traits;
     int n_in, n_in_max; /* n_in_max 0: exactly n_in */
-    int n_out;          /* 0 means 1 */
+    int n_out;          /* 0 means 1; WR_ANY_OUTPUTS: the shape rule says */
     wr_attr_field attrs[WR_MAX_ATTRS + 1];
     bool (*shape)(wr_shape_ctx *c);
     /* Tensors carry dims, no data. NULL: one flop and one pass per element. */

@@ -132,7 +132,9 @@ static void add_step(planner *pl, uint32_t id, size_t *tensor, size_t *attr) {
                         .n_out = x->n_out,
                         .attr = &p->attr[*attr],
                         .blob = &p->blob[*attr],
-                        .env = &pl->env};
+                        .env = &pl->env,
+                        .g = pl->g,
+                        .binding = &p->binding};
     for (int k = 0; k < x->n_in; k++)
         p->tensor_node[(*tensor)++] = wr_node_inputs(pl->g, id)[k];
     for (int k = 0; k < x->n_out; k++)
@@ -325,7 +327,7 @@ static void store_offsets(wr_plan *p, const interval *iv, const size_t *offset, 
 
 static wr_status place_buffers(planner *pl) {
     wr_plan *p = pl->p;
-    size_t most = (size_t)p->n_steps * (WR_MAX_OUTPUTS + 1) + 1;
+    size_t most = p->n_tensors + (size_t)p->n_steps + 1; /* outputs and workspaces */
     interval *iv = malloc(sizeof *iv * most);
     size_t *bytes = malloc(sizeof *bytes * most), *offset = malloc(sizeof *offset * most);
     int *first = malloc(sizeof *first * most), *last = malloc(sizeof *last * most);

@@ -13,9 +13,9 @@ wr wr_host_at(wr_loc loc, const wr_host_fn *fn, int n_in, const wr *in) {
     for (int k = 0; k < n_in; k++)
         if (wr_is_poison(in[k])) return in[k];
     if (n_in < 1) return (wr){0};
-    if (fn->n_out < 1 || fn->n_out > WR_MAX_OUTPUTS)
+    if (fn->n_out < 1 || fn->n_out > WR_HOST_OUTPUTS)
         return wr_mistake(in[0].g, loc, "host function \"%s\": %d outputs; 1 to %d are possible",
-                          fn->name, fn->n_out, WR_MAX_OUTPUTS);
+                          fn->name, fn->n_out, WR_HOST_OUTPUTS);
     uintptr_t address = (uintptr_t)fn;
     wr_attr attr[1] = {{.blob = wr_blob_intern(in[0].g, &address, sizeof address)}};
     if (attr[FUNCTION].blob == 0) return (wr){in[0].g, 0};

@@ -15,11 +15,13 @@
 
 #include "graph/op.h"
 
+enum { WR_HOST_OUTPUTS = 4 };
+
 extern const wr_op wr_op_host, wr_op_host2, wr_op_host3, wr_op_host4;
 
 typedef struct wr_host_fn {
     const char *name; /* for messages and pictures */
-    int n_out;        /* 1 to WR_MAX_OUTPUTS */
+    int n_out;        /* 1 to WR_HOST_OUTPUTS */
     void *context;    /* handed to the functions below */
     /* The types of the outputs, given those of the operands, while the graph is built. False with
      * `why` set to a text when they do not fit. Sizes are made with wr_n, wr_dim_of and wr_dim_mul.

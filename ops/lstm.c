@@ -17,7 +17,7 @@
 
 enum { REVERSE = 0, GIVEN = 1 };                     /* attributes */
 enum { Z = 0, KEPT = 0, H0, C0, WH, LENGTHS, COTS }; /* operands */
-enum { Y = 0, LAST_H, LAST_C, OUT_KEPT };            /* outputs of the forward row */
+enum { Y = 0, LAST_H, LAST_C, OUT_KEPT, OUTPUTS };   /* outputs of the forward row */
 enum { PARALLEL_UNITS = 1024, MAX_UNROLLED = 512 };
 
 wr_lstm_result wr_lstm_at(wr_loc loc, const wr_lstm_operands *o) {
@@ -65,7 +65,7 @@ static bool operands_fit(wr_shape_ctx *c, const char *rule, int width) {
 
 /* Types of y, h, c and kept. */
 static void forward_types(wr_graph *g, wr_type first, wr_dim h, wr_type *out) {
-    for (int k = 0; k < WR_MAX_OUTPUTS; k++)
+    for (int k = 0; k < OUTPUTS; k++)
         out[k] = first;
     out[Y].dim[2] = h;
     out[LAST_H].rank = 2;
@@ -85,10 +85,10 @@ static bool lstm_grad_shape(wr_shape_ctx *c) {
     static const char rule[] = "kept [B, T, 5H], h0 [B, H], c0 [B, H], W_h [H, 4H], lengths [B], "
                                "the cotangents of y [B, T, H], h, c [B, H] and kept as given";
     if (!operands_fit(c, rule, 5)) return false;
-    wr_type forward[WR_MAX_OUTPUTS], kept = wr_type_of(c->in[KEPT]);
+    wr_type forward[OUTPUTS], kept = wr_type_of(c->in[KEPT]);
     forward_types(c->g, kept, wr_dim_of(c->in[WH], 0), forward);
     int at = COTS;
-    for (int k = 0; k < WR_MAX_OUTPUTS; k++) {
+    for (int k = 0; k < OUTPUTS; k++) {
         if (!(c->attr[GIVEN].i >> k & 1)) continue;
         wr_type t = at < c->n_in ? wr_type_of(c->in[at]) : (wr_type){.dtype = WR_I32};
         if (!wr_shape_equal(c->g, &t, &forward[k]))
@@ -213,13 +213,13 @@ static wr_status lstm_cpu(const wr_call *call) {
 
 /* The cotangents of y, h, c and kept; NULL where there is none. */
 typedef struct cotangents {
-    const void *of[WR_MAX_OUTPUTS];
+    const void *of[OUTPUTS];
 } cotangents;
 
 static cotangents cotangents_of(const wr_call *c) {
     cotangents cot = {{NULL}};
     int at = COTS;
-    for (int k = 0; k < WR_MAX_OUTPUTS; k++)
+    for (int k = 0; k < OUTPUTS; k++)
         if (c->attr[GIVEN].i >> k & 1) cot.of[k] = c->in[at++].data;
     return cot;
 }
@@ -452,7 +452,7 @@ static void cotangent_nodes(const wr_expand_ctx *c, const unrolled *u, wr *cot) 
     cot[LAST_H] = cot[LAST_C] = wr_zeros_like(c->in[H0]);
     cot[Y] = wr_broadcast(zero, WR_DIMS(u->b, t, u->h));
     cot[OUT_KEPT] = wr_zeros_like(c->in[KEPT]);
-    for (int k = 0; k < WR_MAX_OUTPUTS; k++)
+    for (int k = 0; k < OUTPUTS; k++)
         if (c->attr[GIVEN].i >> k & 1) cot[k] = c->in[at++];
 }
 
@@ -498,7 +498,7 @@ static wr step_back(const wr_expand_ctx *c, const unrolled *u, int64_t t, const 
 
 static bool lstm_grad_expand(wr_expand_ctx *c) {
     unrolled u;
-    wr cot[WR_MAX_OUTPUTS], dz[MAX_UNROLLED], dw = {c->g, 0};
+    wr cot[OUTPUTS], dz[MAX_UNROLLED], dw = {c->g, 0};
     if (!unroll(c, &u)) return false;
     cotangent_nodes(c, &u, cot);
     wr dh = cot[LAST_H], dc = cot[LAST_C];
@@ -518,8 +518,7 @@ static bool lstm_grad_expand(wr_expand_ctx *c) {
 }
 
 static bool lstm_grad(wr_grad_ctx *c) {
-    wr in[COTS + WR_MAX_OUTPUTS] = {c->out[OUT_KEPT], c->in[H0], c->in[C0], c->in[WH],
-                                    c->in[LENGTHS]};
+    wr in[COTS + OUTPUTS] = {c->out[OUT_KEPT], c->in[H0], c->in[C0], c->in[WH], c->in[LENGTHS]};
     int64_t given = 0;
     int n = COTS;
     for (int k = 0; k < c->n_out; k++) {
@@ -564,11 +563,11 @@ static wr lstm_grad_sample(wr_sample *s) {
     sizes n = s->variant > 5 ? (sizes){3, 5, 4} : sample_sizes(s);
     int64_t kept[3] = {n.b, n.t, 5 * n.h}, y[3] = {n.b, n.t, n.h}, w[2] = {n.h, 4 * n.h};
     int64_t state[2] = {n.b, n.h}, given = s->variant > 5 ? 1 << (s->variant - 6) : 15;
-    wr in[COTS + WR_MAX_OUTPUTS] = {
-        s->input(s, WR_FILL_REAL, 0, 3, kept), s->input(s, WR_FILL_REAL, 0, 2, state),
-        s->input(s, WR_FILL_REAL, 0, 2, state),
-        wr_scale(s->input(s, WR_FILL_REAL, 0, 2, w), n.h > 8 ? 0.03 : 0.5),
-        s->input(s, WR_FILL_LENGTH, n.t, 1, &n.b)};
+    wr in[COTS + OUTPUTS] = {s->input(s, WR_FILL_REAL, 0, 3, kept),
+                             s->input(s, WR_FILL_REAL, 0, 2, state),
+                             s->input(s, WR_FILL_REAL, 0, 2, state),
+                             wr_scale(s->input(s, WR_FILL_REAL, 0, 2, w), n.h > 8 ? 0.03 : 0.5),
+                             s->input(s, WR_FILL_LENGTH, n.t, 1, &n.b)};
     int at = COTS;
     if (given & 1) in[at++] = s->input(s, WR_FILL_REAL, 0, 3, y);
     if (given & 2) in[at++] = s->input(s, WR_FILL_REAL, 0, 2, state);
@@ -599,7 +598,7 @@ const wr_op wr_op_lstm_grad = {
     .doc = "gradient of lstm; `given` has a bit per cotangent of y, h, c, kept",
     .traits = WR_MIXED,
     .n_in = COTS + 1,
-    .n_in_max = COTS + WR_MAX_OUTPUTS,
+    .n_in_max = COTS + OUTPUTS,
     .n_out = 4,
     .attrs = {{"reverse", WR_ATTR_BOOL}, {"given", WR_ATTR_INT}},
     .shape = lstm_grad_shape,
