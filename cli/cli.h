@@ -121,6 +121,7 @@ int wr_cmd_translate(int argc, char **argv);
 int wr_cmd_score(int argc, char **argv);
 int wr_cmd_evaluate(int argc, char **argv);
 int wr_cmd_bench(int argc, char **argv);
+int wr_cmd_import(int argc, char **argv);
 int wr_cmd_info(int argc, char **argv);
 int wr_cmd_doctor(int argc, char **argv);
 int wr_cmd_draw(int argc, char **argv);
