@@ -177,7 +177,7 @@ wr wr_flow_factor_in(wr kept, wr aside, wr_flow_split split);
 
 typedef struct wr_flow_result {
     wr eps;     /* [N, T, D]: the parts, put together as they were taken apart, 0 in padding */
-    wr log_det; /* [N]: log |d eps / d z| over the valid steps */
+    wr log_det; /* [N]: log |d eps / d z| over the valid steps; poison in a start from data */
     int n_parts;
     wr part[WR_FLOW_PARTS]; /* what was set aside, in order, then the rest */
 } wr_flow_result;
