@@ -1,35 +1,43 @@
-/* invert_masks.c: which positions are data, and the ledger of log-determinant terms.
+/* invert_masks.c: which positions are data, and which axis is the batch, at every node that came
+ * from the outputs.
  *
  * A mask goes with the elements: rows that move elements move their mask, elementwise rows keep it,
- * wr_mask_apply states it. It covers the first axes of its node: [B, T] of [B, T, C]. */
+ * wr_mask_apply states it. It covers the first axes of its node: [B, T] of [B, T, C]. Where a row
+ * mixes padding with data, or nothing is known, the mask is lost, which is a mistake as soon as a
+ * log-determinant is taken there. */
 #include "autodiff/invert_internal.h"
 
 #include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/layout.h"
+#include "ops/linalg.h"
 #include "ops/mask.h"
 #include "ops/matmul.h"
 #include "ops/reduce.h"
 #include "ops/slice.h"
+#include "ops/sort.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct wr__inverter inverter;
-
-/* ---- masks along the graph ---- */
+typedef struct wr__place_of_data place;
 
 static wr handle(const inverter *v, uint32_t id) { return (wr){v->g, id}; }
+static int64_t attribute(const inverter *v, uint32_t id, int k) {
+    return wr_node_attrs(v->g, id)[k].i;
+}
+static uint32_t operand(const inverter *v, uint32_t id, int k) {
+    return wr_node_inputs(v->g, id)[k];
+}
+
+/* ---- masks ---- */
 
 /* The mask over all axes of x. */
 static wr spread_over(wr mask, wr x) {
     wr_type t = wr_type_of(x);
-    wr ones = wr_broadcast(wr_scalar(x.g, t.dtype, 1.0), t.rank, t.dim);
+    wr ones = wr_broadcast(wr_scalar(x.g, wr_dtype_of(mask), 1.0), t.rank, t.dim);
     return wr_mask_apply(ones, mask);
-}
-
-/* The mask over at most the first `axes` axes; a position is valid if any of its elements is. */
-static wr narrow_to(wr mask, int axes) {
-    return wr_rank(mask) > axes ? wr_max_axes(mask, axes, wr_rank(mask)) : mask;
 }
 
 static bool same_first_dims(const inverter *v, wr mask, wr x) {
@@ -48,45 +56,80 @@ static wr moved(const inverter *v, uint32_t id, const wr *masks) {
     return wr_emit_in(v->g, v->loc, n->op, n->n_in, masks, attr, false);
 }
 
-enum { JOINED_MOST = 64 };
-
-/* Rows with an axis in attribute 0: slice, concat, split, ... `mask` is operand 0's. */
-static wr moved_along_axis(const inverter *v, uint32_t id, wr mask) {
-    int axis = (int)wr_node_attrs(v->g, id)[0].i, n_in = wr_node_at(v->g, id)->n_in;
-    if (axis >= wr_rank(mask) || n_in > JOINED_MOST) return mask;
-    wr masks[JOINED_MOST];
-    int rank = wr_rank(mask);
+/* The masks of all operands, of one rank: ones for those without. */
+static void own_masks(const inverter *v, const place *at, uint32_t id, wr_dtype t, wr *masks) {
+    int n_in = wr_node_at(v->g, id)->n_in, rank = 0;
     for (int k = 0; k < n_in; k++) {
-        uint32_t in = wr_node_inputs(v->g, id)[k];
-        wr own = handle(v, v->mask[in]);
-        if (wr_is_poison(own))
-            own = spread_over(wr_scalar(v->g, wr_dtype_of(mask), 1.0), handle(v, in));
-        masks[k] = own;
-        rank = wr_rank(own) > rank ? wr_rank(own) : rank;
+        wr x = handle(v, operand(v, id, k)), mask = handle(v, at[x.id].mask);
+        masks[k] = wr_is_poison(mask) ? spread_over(wr_scalar(v->g, t, 1.0), x) : mask;
+        rank = wr_rank(masks[k]) > rank ? wr_rank(masks[k]) : rank;
     }
     for (int k = 0; k < n_in; k++)
         if (wr_rank(masks[k]) != rank)
-            masks[k] = spread_over(masks[k], handle(v, wr_node_inputs(v->g, id)[k]));
-    return moved(v, id, masks);
+            masks[k] = spread_over(masks[k], handle(v, operand(v, id, k)));
+}
+
+/* Rows with an axis in attribute 0: slice, concat, split. `mask` is of any operand. */
+static wr moved_along_axis(const inverter *v, const place *at, uint32_t id, wr mask) {
+    int n_in = wr_node_at(v->g, id)->n_in;
+    if (attribute(v, id, 0) >= wr_rank(mask)) return mask;
+    wr *masks = malloc(sizeof *masks * (size_t)n_in);
+    if (masks == NULL) return wr_no_memory(v->g);
+    own_masks(v, at, id, wr_dtype_of(mask), masks);
+    wr all = moved(v, id, masks);
+    free(masks);
+    return all;
 }
 
 /* A reshape or a permutation that keeps the axes of the mask keeps the mask. */
 static wr moved_as_whole(const inverter *v, uint32_t id, wr mask) {
-    wr x = handle(v, wr_node_inputs(v->g, id)[0]), y = handle(v, id);
-    const wr_attr *attr = wr_node_attrs(v->g, id);
-    bool keeps = same_first_dims(v, mask, y);
+    bool keeps = same_first_dims(v, mask, handle(v, id));
     if (wr_node_at(v->g, id)->op == &wr_op_transpose)
         for (int i = 0; i < wr_rank(mask); i++)
-            keeps = keeps && attr[i].i == i;
+            keeps = keeps && attribute(v, id, i) == i;
     if (keeps) return mask;
-    wr full = spread_over(mask, x);
+    wr full = spread_over(mask, handle(v, operand(v, id, 0)));
     return moved(v, id, &full);
 }
 
-static wr moved_by_index(const inverter *v, uint32_t id, wr mask) {
-    wr index = handle(v, wr_node_inputs(v->g, id)[1]);
-    bool along = wr_node_at(v->g, id)->op == &wr_op_gather && wr_rank(index) <= wr_rank(mask);
-    return along && !v->inside[index.id] ? moved(v, id, (wr[]){mask, index}) : mask;
+/* Rows with an index in operand 1 that moves positions along its last axis. */
+static wr moved_by_index(const inverter *v, uint32_t id, wr mask, const char **lost) {
+    wr index = handle(v, operand(v, id, 1));
+    if (wr_rank(index) > wr_rank(mask)) return mask;
+    if (!v->inside[index.id]) return moved(v, id, (wr[]){mask, index});
+    *lost = "its index, which depends on the inputs, moves padding";
+    return mask;
+}
+
+/* Reversing the prefixes that a mask of the same lengths marks keeps the mask. */
+static wr reversed(const inverter *v, uint32_t id, wr mask) {
+    uint32_t lengths = operand(v, id, 1);
+    bool prefix = wr_node_at(v->g, mask.id)->op == &wr_op_sequence_mask &&
+                  wr_node_inputs(v->g, mask.id)[0] == lengths;
+    if (prefix || wr_rank(mask) < 2) return mask;
+    return moved(v, id, (wr[]){mask, handle(v, lengths)});
+}
+
+/* Products mix the elements along one axis of what was solved; `k` is that operand. */
+static wr through_product(const inverter *v, uint32_t id, int k, wr mask, const char **lost) {
+    wr x = handle(v, operand(v, id, k));
+    bool rows = wr_node_at(v->g, id)->op == &wr_op_matmul && k == 0 && attribute(v, id, 0) == 0;
+    int kept = rows ? wr_rank(x) - 1 : wr_rank(x) - 2;
+    if (wr_rank(mask) <= kept) return mask;
+    if (rows) return wr_max_axes(mask, kept, wr_rank(mask)); /* any valid: the row is data */
+    *lost = "it mixes positions that the mask tells apart";
+    return mask;
+}
+
+static wr stated(const inverter *v, uint32_t id, wr mask, const char **lost) {
+    uint32_t x = operand(v, id, 0), told = operand(v, id, 1);
+    if (wr_is_poison(mask) && *lost == NULL && !v->is_in[x]) {
+        *lost = "it sets padding to 0, but what it reads has no mask: tell the bijection the masks "
+                "of its inputs";
+        return mask;
+    }
+    *lost = NULL;
+    return handle(v, told);
 }
 
 static bool has_axis(const wr_op *op) {
@@ -94,128 +137,152 @@ static bool has_axis(const wr_op *op) {
            op == &wr_op_split_3 || op == &wr_op_split_4;
 }
 
-/* The mask of node `id`, given that of the first operand that has one. */
-static wr mask_behind(const inverter *v, uint32_t id, wr mask) {
+static bool is_product(const wr_op *op) {
+    return op == &wr_op_matmul || op == &wr_op_triangular_solve || op == &wr_op_lu_solve;
+}
+
+/* The mask of node `id`, given that of operand k, which came from the outputs. */
+static wr mask_behind(const inverter *v, const place *at, uint32_t id, int k, wr mask,
+                      const char **lost) {
     const wr_op *op = wr_node_at(v->g, id)->op;
-    if (op == &wr_op_mask_apply) {
-        uint32_t told = wr_node_inputs(v->g, id)[1];
-        if (!v->inside[told]) return handle(v, told);
-    }
-    if (wr_is_poison(mask)) return mask;
-    if (has_axis(op)) return moved_along_axis(v, id, mask);
+    if (op == &wr_op_mask_apply) return stated(v, id, mask, lost);
+    if (wr_is_poison(mask) || *lost != NULL) return mask;
+    if (has_axis(op)) return moved_along_axis(v, at, id, mask);
     if (op == &wr_op_reshape || op == &wr_op_transpose) return moved_as_whole(v, id, mask);
-    if (op == &wr_op_gather) return moved_by_index(v, id, mask);
-    wr y = handle(v, id);
-    if (!(op->traits & WR_ELEMENTWISE) && wr_rank(mask) == wr_rank(y) && wr_rank(y) > 1)
-        mask = narrow_to(mask, wr_rank(y) - 1); /* rows over the last axis: a matrix product */
-    return same_first_dims(v, mask, y) ? mask : handle(v, 0);
+    if (op == &wr_op_gather || op == &wr_op_scatter_add) return moved_by_index(v, id, mask, lost);
+    if (op == &wr_op_reverse_prefix) return reversed(v, id, mask);
+    if (op == &wr_op_cast) return wr_cast(mask, wr_dtype_of(handle(v, id)));
+    if (is_product(op)) return through_product(v, id, k, mask, lost);
+    if (op == &wr_op_cumsum && attribute(v, id, 0) < wr_rank(mask) && attribute(v, id, 1) != 0)
+        *lost = "sums from the end would begin with padding";
+    else if (!same_first_dims(v, mask, handle(v, id)))
+        *lost = "it is not known what this does to padding";
+    return mask;
 }
 
-/* Is axis 0 of the output still the batch, if it is for the operands? */
-static bool keeps_batch(const inverter *v, uint32_t id) {
-    const wr_node *n = wr_node_at(v->g, id);
-    const wr_attr *attr = wr_node_attrs(v->g, id);
-    if (has_axis(n->op) && attr[0].i == 0) return false;
-    if (n->op == &wr_op_transpose && attr[0].i != 0) return false;
-    if (n->op == &wr_op_gather && wr_rank(handle(v, wr_node_inputs(v->g, id)[1])) < 2) return false;
-    if (n->op == &wr_op_matmul && attr[0].i != 0 && n->rank == 2) return false;
-    return n->rank > 0 && wr_dim_eq(v->g, n->dim[0], wr_dim_of(v->f->ins[0], 0));
+/* ---- the axis of the batch ---- */
+
+static int axis_of(const inverter *v, uint32_t id) {
+    const wr_op *op = wr_node_at(v->g, id)->op;
+    if (has_axis(op) || op == &wr_op_cumsum) return (int)attribute(v, id, 0);
+    if (op == &wr_op_gather || op == &wr_op_scatter_add)
+        return wr_rank(handle(v, operand(v, id, 1))) - 1;
+    return op == &wr_op_reverse_prefix ? 1 : -1;
 }
 
-static void spread_to(inverter *v, uint32_t id) {
-    wr mask = {v->g, 0};
-    bool batch = keeps_batch(v, id);
-    for (int k = 0; k < wr_node_at(v->g, id)->n_in; k++) {
-        uint32_t in = wr_node_inputs(v->g, id)[k];
-        if (!v->inside[in]) continue;
-        batch = batch && v->batch[in];
-        if (wr_is_poison(mask)) mask = handle(v, v->mask[in]);
+static void through_reshape(const inverter *v, uint32_t id, place *p) {
+    wr x = handle(v, operand(v, id, 0)), y = handle(v, id);
+    wr_dim size = wr_dim_of(v->f->ins[0], 0);
+    bool keeps = !p->merged && wr_rank(y) > p->batch;
+    for (int i = 0; keeps && i <= p->batch; i++)
+        keeps = wr_dim_eq(v->g, wr_dim_of(x, i), wr_dim_of(y, i));
+    if (keeps) return;
+    bool first = p->batch == 0 && wr_rank(y) > 0;
+    p->merged = first && !wr_dim_eq(v->g, wr_dim_of(y, 0), size);
+    if (!first || wr_dim_div(v->g, wr_dim_of(y, 0), size).id == 0) p->batch = -1;
+}
+
+static void through_transpose(const inverter *v, uint32_t id, place *p) {
+    int from = p->batch;
+    for (int i = 0; i < wr_rank(handle(v, id)); i++)
+        if (attribute(v, id, i) == from) p->batch = (int8_t)i;
+}
+
+/* Does a product sum over this axis of operand k? */
+static bool is_summed(const inverter *v, uint32_t id, int k, int axis) {
+    int rank = wr_rank(handle(v, operand(v, id, k)));
+    if (wr_node_at(v->g, id)->op != &wr_op_matmul) return axis == rank - 2;
+    bool transposed = attribute(v, id, k) != 0;
+    return axis == (transposed == (k == 0) ? rank - 2 : rank - 1);
+}
+
+static void batch_behind(const inverter *v, uint32_t id, int k, place *p) {
+    const wr_op *op = wr_node_at(v->g, id)->op;
+    if (p->batch < 0) return;
+    if (op == &wr_op_reshape) {
+        through_reshape(v, id, p);
+    } else if (op == &wr_op_transpose) {
+        through_transpose(v, id, p);
+    } else if (is_product(op)) {
+        int rank = wr_rank(handle(v, id));
+        bool swaps = op == &wr_op_matmul && attribute(v, id, k) != 0 && p->batch >= rank - 2;
+        if (is_summed(v, id, k, p->batch))
+            p->batch = -1;
+        else if (swaps) /* the last two axes change places */
+            p->batch = (int8_t)(2 * rank - 3 - p->batch);
+    } else if (axis_of(v, id) == p->batch ||
+               wr_rank(handle(v, id)) != wr_rank(handle(v, operand(v, id, k)))) {
+        p->batch = -1;
     }
-    v->batch[id] = batch;
-    if (wr_node_at(v->g, id)->op != &wr_op_output) {
-        v->mask[id] = mask_behind(v, id, mask).id;
+}
+
+/* ---- along the graph ---- */
+
+/* The operand that carries the data: the first that came from the outputs; -1: none. */
+static int carrier(const inverter *v, uint32_t id) {
+    for (int k = 0; k < wr_node_at(v->g, id)->n_in; k++) {
+        uint32_t in = operand(v, id, k);
+        if (v->inside[in] && wr__came_from_outputs(v, in)) return k;
+    }
+    return -1;
+}
+
+/* Of several operands with masks (concat), the first that has one; where one is lost, all are. */
+static place from_operands(const inverter *v, const place *at, uint32_t id, int first) {
+    place p = at[operand(v, id, first)];
+    for (int k = first + 1; k < wr_node_at(v->g, id)->n_in; k++) {
+        uint32_t in = operand(v, id, k);
+        if (!v->inside[in] || !wr__came_from_outputs(v, in)) continue;
+        if (p.mask == 0) p.mask = at[in].mask;
+        if (p.lost == NULL) p.lost = at[in].lost;
+        if (at[in].batch != p.batch || at[in].merged != p.merged) p.batch = -1;
+    }
+    return p;
+}
+
+/* An output of a row with several: what its maker's mask became, cut the same way. */
+static place of_output(const inverter *v, const place *at, uint32_t id) {
+    uint32_t m = operand(v, id, 0);
+    place p = at[m];
+    bool cut = p.mask != 0 && wr_node_at(v->g, p.mask)->n_out > 1 &&
+               wr_node_at(v->g, p.mask)->op == wr_node_at(v->g, m)->op;
+    if (cut) p.mask = wr_output(handle(v, p.mask), (int)attribute(v, id, 0)).id;
+    return p;
+}
+
+static void spread_to(const inverter *v, place *at, uint32_t id) {
+    if (wr_node_at(v->g, id)->op == &wr_op_output) {
+        at[id] = of_output(v, at, id);
         return;
     }
-    v->mask[id] = v->mask[wr_node_inputs(v->g, id)[0]]; /* parts of equal size are cut alike */
+    int k = carrier(v, id);
+    if (v->through[id] != 0) at[id] = at[v->through[id]];
+    if (k < 0 || v->through[id] != 0) return;
+    place p = from_operands(v, at, id, k);
+    batch_behind(v, id, k, &p);
+    p.mask = mask_behind(v, at, id, k, handle(v, p.mask), &p.lost).id;
+    at[id] = p;
 }
 
-void wr__masks_spread(inverter *v) {
-    for (int i = 0; i < v->f->n_in; i++) {
-        uint32_t id = v->f->ins[i].id;
-        v->batch[id] = true;
-        if (v->f->masks != NULL) v->mask[id] = v->f->masks[i].id;
-        wr mask = handle(v, v->mask[id]);
-        if (!wr_is_poison(mask) && !same_first_dims(v, mask, v->f->ins[i])) {
-            wr_mistake(v->g, v->loc, "the mask of input %d has not the first sizes of the input",
-                       i);
-            v->ok = false;
-        }
+/* Is it on the way of the data? Of a row with several outputs, the first stands for all. */
+static bool carries(const inverter *v, uint32_t id) {
+    bool any = false;
+    for (uint32_t k = 0; k < wr_node_at(v->g, id)->n_out; k++)
+        any = any || (v->inside[id + k] && wr__came_from_outputs(v, id + k));
+    return any && !v->is_in[id];
+}
+
+wr__place_of_data *wr__data_spread(inverter *v) {
+    place *at = calloc(v->n, sizeof *at);
+    if (at == NULL) {
+        wr_no_memory(v->g);
+        return NULL;
     }
-    for (uint32_t id = 1; id < v->n && v->ok; id++)
-        if (v->inside[id] && !v->is_in[id]) spread_to(v, id);
-}
-
-/* ---- the ledger ---- */
-
-static bool enter(inverter *v, wr term) {
-    if (wr_is_poison(term)) return v->ok = false;
-    v->log_det = wr_is_poison(v->log_det) ? term : wr_add(v->log_det, term);
-    return v->ok = v->ok && !wr_is_poison(v->log_det);
-}
-
-static bool batch_is_first(const wr_inverse_ctx *c, int k) {
-    inverter *v = c->inverter;
-    if (v->batch[c->in[k].id]) return true;
-    wr_str s = {0};
-    wr_node_describe(v->g, c->id, &s);
-    wr_mistake(v->g, v->loc,
-               "no log-determinant per sentence: axis 0 is no longer the batch at\n  %s\n  hint: "
-               "keep the batch as axis 0",
-               wr_str_text(&s));
-    wr_str_free(&s);
-    return v->ok = false;
-}
-
-/* Sum over everything but the batch, of valid positions only; the mask has the first sizes of the
- * term, or the other way round. */
-static wr sum_valid(wr term, wr mask) {
-    if (wr_is_poison(mask)) return wr_sum_axes(term, 1, wr_rank(term));
-    mask = narrow_to(mask, wr_rank(term));
-    term = wr_sum_axes(term, wr_rank(mask), wr_rank(term));
-    return wr_sum_axes(wr_mask_apply(term, mask), 1, wr_rank(mask));
-}
-
-/* A number for each valid position of the first `axes` axes of x -> [B]. */
-static wr times_positions(wr number, wr x, int axes, wr mask) {
-    int counted = 1;
-    wr per_sentence;
-    if (wr_is_poison(mask)) {
-        per_sentence = wr_broadcast(number, WR_DIMS(wr_dim_of(x, 0)));
-    } else {
-        mask = narrow_to(mask, axes);
-        counted = wr_rank(mask);
-        per_sentence = wr_mul(wr_sum_axes(mask, 1, counted), number);
-    }
-    for (int i = counted; i < axes; i++)
-        per_sentence = wr_scale_by_dim(per_sentence, wr_dim_of(x, i), 1.0);
-    return per_sentence;
-}
-
-bool wr_inverse_term(wr_inverse_ctx *c, int k, wr term) {
-    inverter *v = c->inverter;
-    wr x = c->in[k], mask = handle(v, v->mask[x.id]);
-    if (wr_is_poison(term) || !batch_is_first(c, k)) return v->ok = false;
-    int repeated = wr_rank(x) - wr_rank(term);
-    if (repeated == 0) return enter(v, sum_valid(term, mask));
-    if (!wr_is_poison(mask) && wr_rank(mask) > repeated)
-        return enter(v, sum_valid(wr_broadcast_like(term, x), mask));
-    return enter(v, times_positions(wr_sum_all(term), x, repeated, mask));
-}
-
-bool wr_inverse_term_leading(wr_inverse_ctx *c, int k, wr term, int axes) {
-    inverter *v = c->inverter;
-    wr x = c->in[k], mask = handle(v, v->mask[x.id]);
-    if (wr_is_poison(term) || !batch_is_first(c, k)) return v->ok = false;
-    if (wr_rank(term) > 0) return enter(v, sum_valid(term, mask));
-    return enter(v, times_positions(term, x, axes, mask));
+    for (int i = 0; i < v->f->n_in; i++)
+        if (v->f->masks != NULL) at[v->f->ins[i].id].mask = v->f->masks[i].id;
+    for (uint32_t id = 1; id < v->n; id++)
+        if (carries(v, id)) spread_to(v, at, id);
+    if (wr_graph_ok(v->g)) return at;
+    free(at);
+    return NULL;
 }

@@ -1,4 +1,7 @@
-/* invert_parts.c: nodes that become known part by part: slices, splits, every second channel. */
+/* invert_parts.c: nodes that become known part by part: slices, splits, every second channel.
+ *
+ * The parts of a node hang on a list. Only when together they hold as many positions as the axis
+ * has (one sum per part) is it looked at how they lie. */
 #include "autodiff/invert_internal.h"
 
 #include "ops/elementwise.h"
@@ -8,20 +11,33 @@
 
 typedef struct wr__inverter inverter;
 
-enum { PARTS_OF_A_NODE = 256 };
-
 /* The parts of one node, in the order in which they are joined. */
 typedef struct tiling {
-    const wr__part *part[PARTS_OF_A_NODE];
+    const wr__part **part;
     int n;
     wr_dim size;
 } tiling;
 
-static void collect(const inverter *v, uint32_t node, tiling *t) {
-    t->n = 0;
-    for (size_t i = 0; i < v->n_parts && t->n < PARTS_OF_A_NODE; i++)
-        if (v->part[i].node == node) t->part[t->n++] = &v->part[i];
-    t->size = wr_dim_of((wr){v->g, node}, t->part[0]->axis);
+static const wr__part *newest(const inverter *v, uint32_t node) {
+    return v->parts_of[node] == 0 ? NULL : &v->part[v->parts_of[node] - 1];
+}
+static const wr__part *before(const inverter *v, const wr__part *p) {
+    return p->next == 0 ? NULL : &v->part[p->next - 1];
+}
+
+static bool collect(inverter *v, uint32_t node, tiling *t) {
+    *t = (tiling){.size = wr_dim_of((wr){v->g, node}, newest(v, node)->axis)};
+    for (const wr__part *p = newest(v, node); p != NULL; p = before(v, p))
+        t->n++;
+    t->part = malloc(sizeof *t->part * (size_t)t->n);
+    if (t->part == NULL) {
+        wr_no_memory(v->g);
+        return v->ok = false;
+    }
+    int i = t->n;
+    for (const wr__part *p = newest(v, node); p != NULL; p = before(v, p))
+        t->part[--i] = p;
+    return true;
 }
 
 static void swap(tiling *t, int a, int b) {
@@ -63,50 +79,66 @@ static bool is_literal(const wr__part *p) {
     return wr_dim_is_literal(p->start) && wr_dim_is_literal(p->count);
 }
 
-/* How many positions of a literal axis the parts hold; -1 when one is held twice. */
-static int64_t count_positions(const tiling *t, int64_t size) {
-    bool *seen = calloc((size_t)size + 1, sizeof *seen);
-    int64_t n = 0;
-    for (int i = 0; seen != NULL && i < t->n && n >= 0; i++) {
+/* Are all positions of a literal axis held once? */
+static bool is_partition(const tiling *t) {
+    if (!wr_dim_is_literal(t->size)) return false;
+    int64_t size = wr_dim_literal(t->size), n = 0;
+    bool *seen = calloc((size_t)size + 1, sizeof *seen), once = seen != NULL;
+    for (int i = 0; once && i < t->n; i++) {
+        once = is_literal(t->part[i]);
         int64_t at = wr_dim_literal(t->part[i]->start), left = wr_dim_literal(t->part[i]->count);
-        for (; left > 0 && n >= 0; left--, at += t->part[i]->step) {
-            n = at < size && !seen[at] ? n + 1 : -1;
-            if (at < size) seen[at] = true;
+        for (; once && left > 0; left--, at += t->part[i]->step, n++) {
+            once = at < size && !seen[at];
+            if (once) seen[at] = true;
         }
     }
     free(seen);
-    return n;
-}
-
-static int64_t literal_positions(const tiling *t) {
-    bool literal = wr_dim_is_literal(t->size);
-    for (int i = 0; i < t->n; i++)
-        literal = literal && is_literal(t->part[i]);
-    return literal ? count_positions(t, wr_dim_literal(t->size)) : 0;
+    return once && n == size;
 }
 
 static wr join(inverter *v, const tiling *t, bool chain, bool interleaved) {
-    wr value[PARTS_OF_A_NODE], sum = {v->g, 0};
+    wr *value = malloc(sizeof *value * (size_t)t->n), sum = {v->g, 0};
     int axis = t->part[0]->axis;
+    if (value == NULL) return wr_no_memory(v->g);
     for (int i = 0; i < t->n; i++)
         value[i] = (wr){v->g, t->part[i]->value};
-    if (chain) return wr_concat_n(axis, t->n, value);
-    if (interleaved) return wr_interleave_n(axis, t->n, value);
-    for (int i = 0; i < t->n; i++) {
+    if (chain) sum = wr_concat_n(axis, t->n, value);
+    if (interleaved) sum = wr_interleave_n(axis, t->n, value);
+    for (int i = 0; !chain && !interleaved && i < t->n; i++) {
         wr placed = wr_place(value[i], axis, t->size, t->part[i]->start, t->part[i]->step);
         sum = i == 0 ? placed : wr_add(sum, placed);
     }
+    free(value);
     return sum;
 }
 
-static bool overlap(inverter *v, uint32_t node) {
-    wr_str s = {0};
-    wr_node_describe(v->g, node, &s);
-    wr_mistake(v->g, v->loc,
-               "not a bijection: elements are determined twice, by overlapping slices of\n  %s",
-               wr_str_text(&s));
-    wr_str_free(&s);
-    return v->ok = false;
+/* There are as many positions as the axis has: do they tile it? */
+static bool try_join(inverter *v, uint32_t node) {
+    tiling t;
+    if (!collect(v, node, &t)) return false;
+    bool chain = is_chain(v, &t), interleaved = !chain && is_interleaved(v, &t);
+    wr declared = {v->g, node};
+    if (chain || interleaved || is_partition(&t))
+        wr__inverse_learn(v, node, v->in_place ? declared : join(v, &t, chain, interleaved),
+                          WR__JOINED);
+    else
+        wr__inverse_mistake(v, node, "elements are determined twice, by overlapping slices of",
+                            NULL);
+    free(t.part);
+    return v->ok;
+}
+
+static bool append(inverter *v, const wr__part *p) {
+    if (!wr_grow(&v->part, &v->cap_parts, v->n_parts + 1, sizeof *v->part)) {
+        wr_no_memory(v->g);
+        return v->ok = false;
+    }
+    wr_dim held = v->parts_of[p->node] == 0 ? wr_n(0) : v->held[p->node];
+    v->held[p->node] = wr_dim_add(v->g, held, p->count);
+    v->part[v->n_parts] = *p;
+    v->part[v->n_parts].next = v->parts_of[p->node];
+    v->parts_of[p->node] = (uint32_t)++v->n_parts;
+    return true;
 }
 
 bool wr__parts_add(inverter *v, const wr__part *p) {
@@ -114,23 +146,27 @@ bool wr__parts_add(inverter *v, const wr__part *p) {
         wr none = {v->g, p->value};
         return wr__inverse_learn(v, p->node, none, WR__SOLVED); /* tells that it is known twice */
     }
-    if (!wr_grow(&v->part, &v->cap_parts, v->n_parts + 1, sizeof *v->part)) {
-        wr_no_memory(v->g);
-        return v->ok = false;
-    }
-    v->part[v->n_parts++] = *p;
-    tiling t = {.part = {p}};
-    collect(v, p->node, &t);
-    for (int i = 1; i < t.n; i++)
-        if (t.part[i]->axis != t.part[0]->axis) return true; /* told at the end: not determined */
-    int64_t literal = literal_positions(&t);
-    if (literal < 0) return overlap(v, p->node);
-    bool chain = is_chain(v, &t), interleaved = !chain && is_interleaved(v, &t);
-    bool whole = wr_dim_is_literal(t.size) && literal == wr_dim_literal(t.size);
-    if (chain || interleaved || whole)
-        return wr__inverse_learn(v, p->node, join(v, &t, chain, interleaved), WR__JOINED);
+    const wr__part *other = newest(v, p->node);
+    if (other != NULL && other->axis != p->axis)
+        return wr__inverse_mistake(v, p->node, "slices along different axes overlap in", NULL);
+    if (!append(v, p)) return false;
+    wr_dim size = wr_dim_of((wr){v->g, p->node}, p->axis), held = v->held[p->node];
+    if (wr_dim_eq(v->g, held, size)) return try_join(v, p->node);
+    if (wr_dim_is_literal(size) && wr_dim_is_literal(held) &&
+        wr_dim_literal(held) > wr_dim_literal(size))
+        return wr__inverse_mistake(v, p->node,
+                                   "elements are determined twice, by overlapping "
+                                   "slices of",
+                                   NULL);
     wr__inverse_forward_users(v, p->node);
     return v->ok;
+}
+
+/* Where the positions start, start + 1, .. of a slice lie within a part; -1: not in it. */
+static int64_t offset_in(const wr__part *p, wr_dim start, wr_dim count) {
+    if (p->step != 1 || !is_literal(p)) return -1;
+    int64_t from = wr_dim_literal(start) - wr_dim_literal(p->start);
+    return from >= 0 && from + wr_dim_literal(count) <= wr_dim_literal(p->count) ? from : -1;
 }
 
 wr wr__parts_slice(inverter *v, uint32_t slice) {
@@ -138,15 +174,13 @@ wr wr__parts_slice(inverter *v, uint32_t slice) {
     uint32_t node = wr_node_inputs(v->g, slice)[0];
     int axis = (int)attr[0].i;
     wr_dim start = attr[1].d, count = attr[2].d;
-    for (size_t i = 0; attr[3].i == 1 && i < v->n_parts; i++) {
-        const wr__part *p = &v->part[i];
-        if (p->node != node || p->axis != axis || p->step != 1 || !is_literal(p)) continue;
-        if (!wr_dim_is_literal(start) || !wr_dim_is_literal(count)) continue;
-        int64_t from = wr_dim_literal(start) - wr_dim_literal(p->start), n = wr_dim_literal(count);
-        if (from < 0 || from + n > wr_dim_literal(p->count)) continue;
+    bool simple = attr[3].i == 1 && wr_dim_is_literal(start) && wr_dim_is_literal(count);
+    for (const wr__part *p = newest(v, node); simple && p != NULL; p = before(v, p)) {
+        int64_t from = p->axis == axis ? offset_in(p, start, count) : -1;
+        if (from < 0) continue;
         if (v->in_place) return (wr){v->g, slice};
         wr whole = {v->g, p->value};
-        return wr_slice_dims(whole, axis, wr_n(from), wr_n(n), 1);
+        return wr_slice_dims(whole, axis, wr_n(from), count, 1);
     }
     return (wr){v->g, 0};
 }

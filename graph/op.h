@@ -166,6 +166,11 @@ bool wr_inverse_term(wr_inverse_ctx *c, int k, wr term);
 bool wr_inverse_term_leading(wr_inverse_ctx *c, int k, wr term, int axes);
 /* The value of any declared node, e.g. of what an operand was made from; poison while unknown. */
 wr wr_inverse_value(const wr_inverse_ctx *c, wr declared);
+/* Is operand k the same whatever the inputs are: parameters, masks, conditioning? */
+bool wr_inverse_given(const wr_inverse_ctx *c, int k);
+/* The whole rule of a choice y = operand 1 where operand 0 is not 0, else operand 2: solves the
+ * node from which elementwise rows make both, as in select(m, exp(x), x). */
+bool wr_inverse_select(wr_inverse_ctx *c);
 /* Not yet, or never: `reason` (a literal) stands in the message if nothing changes. Returns false. */
 bool wr_inverse_wait(wr_inverse_ctx *c, const char *reason);
 

@@ -101,9 +101,10 @@ static wr sample_two(wr_sample *s, const wr_op *op, wr_fill a, wr_fill b) {
     .name = #op_name, .doc = op_doc, .traits = WR_ELEMENTWISE, .n_in = arity, .shape = shape_rule, \
     .cost = wr__elementwise_cost, .cpu = op_name##_cpu, .inplace = 1, .sample = op_name##_sample,  \
     .extra = &op_name##_tile
-#define NO_INVERTER .no_inverse = "a bijection; the deriver of inverses is not part of this version"
 
 /* ---- arithmetic ---- */
+
+static const double LOG_2 = 0.69314718055994530942;
 
 #define COT   (c->cot[0])
 #define OUT   (c->out[0])
@@ -144,7 +145,14 @@ SAMPLE_BINARY(sub, WR_FILL_REAL, WR_FILL_REAL)
 static bool sub_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, COT) && wr_contribute(c, 1, wr_neg(COT));
 }
-const wr_op wr_op_sub = {ROW(sub, "a - b", 2, float_trailing), .grad = sub_grad, NO_INVERTER};
+static bool sub_inverse(wr_inverse_ctx *c) {
+    int k = wanted(c);
+    if (k < 0) return false;
+    return wr_inverse_solve(c, k, k == 0 ? wr_add(c->y[0], c->x[1]) : wr_sub(c->x[0], c->y[0]))
+               .id != 0;
+}
+const wr_op wr_op_sub = {ROW(sub, "a - b", 2, float_trailing), .grad = sub_grad,
+                         .inverse = sub_inverse};
 
 /* log |k|, without the round trip where k = exp(s) or sigmoid(s). */
 static wr log_of_factor(wr_inverse_ctx *c, int k) {
@@ -179,7 +187,19 @@ static bool div_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, by_b) &&
            (!c->needed[1] || wr_contribute(c, 1, wr_neg(wr_mul(by_b, OUT))));
 }
-const wr_op wr_op_div = {ROW(div, "a / b", 2, float_trailing), .grad = div_grad, NO_INVERTER};
+/* |d y / d a| = 1 / |b|, |d y / d b| = |a| / b^2. */
+static bool div_inverse(wr_inverse_ctx *c) {
+    int k = wanted(c);
+    if (k < 0) return false;
+    if (k == 0)
+        return wr_inverse_term(c, 0, wr_neg(log_of_factor(c, 1))) &&
+               wr_inverse_solve(c, 0, wr_mul(c->y[0], c->x[1])).id != 0;
+    wr b = wr_inverse_solve(c, 1, wr_div(c->x[0], c->y[0]));
+    wr twice = wr_scale(wr_log(wr_abs(b)), 2.0);
+    return wr_inverse_term(c, 1, wr_sub(log_of_factor(c, 0), twice));
+}
+const wr_op wr_op_div = {ROW(div, "a / b", 2, float_trailing), .grad = div_grad,
+                         .inverse = div_inverse};
 
 /* NaN operands give NaN, as arithmetic does. At ties the gradient goes to the first operand. */
 BINARY_TILES(maximum, p[i] >= q[i] || p[i] != p[i] ? p[i] : q[i],
@@ -233,9 +253,10 @@ static bool select_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 1, wr_select(IN(0), COT, zero)) &&
            wr_contribute(c, 2, wr_select(IN(0), zero, COT));
 }
+static bool select_inverse(wr_inverse_ctx *c) { return wr_inverse_select(c); }
 const wr_op wr_op_select = {
     ROW(select, "a where the condition is not 0, else b", 3, float_trailing), .grad = select_grad,
-    NO_INVERTER};
+    .inverse = select_inverse};
 
 /* ---- functions of one operand ---- */
 
@@ -261,36 +282,60 @@ SAMPLE_UNARY(expm1, WR_FILL_REAL)
 static bool expm1_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_shift(OUT, 1.0)));
 }
-const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, float_same), .grad = expm1_grad, NO_INVERTER};
+static bool expm1_inverse(wr_inverse_ctx *c) {
+    wr x = wr_inverse_solve(c, 0, wr_log1p(c->y[0]));
+    return wr_inverse_term(c, 0, x);
+}
+const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, float_same), .grad = expm1_grad,
+                           .inverse = expm1_inverse};
 
 UNARY_TILES(log, wr_log_f32(p[i]), log(p[i]))
 SAMPLE_UNARY(log, WR_FILL_POSITIVE)
 static bool log_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_div(COT, IN(0))); }
+static bool log_inverse(wr_inverse_ctx *c) { /* |d y / d x| = 1 / x = e^-y */
+    return wr_inverse_term(c, 0, wr_neg(c->y[0])) &&
+           wr_inverse_solve(c, 0, wr_exp(c->y[0])).id != 0;
+}
 const wr_op wr_op_log = {ROW(log, "natural logarithm", 1, float_same), .grad = log_grad,
-                         NO_INVERTER};
+                         .inverse = log_inverse};
 
 UNARY_TILES(log1p, wr_log1p_f32(p[i]), log1p(p[i]))
 SAMPLE_UNARY(log1p, WR_FILL_POSITIVE)
 static bool log1p_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_div(COT, wr_shift(IN(0), 1.0)));
 }
+static bool log1p_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_term(c, 0, wr_neg(c->y[0])) &&
+           wr_inverse_solve(c, 0, wr_expm1(c->y[0])).id != 0;
+}
 const wr_op wr_op_log1p = {ROW(log1p, "log(1 + x)", 1, float_same), .grad = log1p_grad,
-                           NO_INVERTER};
+                           .inverse = log1p_inverse};
 
 UNARY_TILES(sqrt, sqrtf(p[i]), sqrt(p[i]))
 SAMPLE_UNARY(sqrt, WR_FILL_POSITIVE)
 static bool sqrt_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_scale(wr_div(COT, OUT), 0.5));
 }
-const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, float_same), .grad = sqrt_grad, NO_INVERTER};
+/* From x > 0 to y > 0: |d y / d x| = 1 / (2 y). */
+static bool sqrt_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_term(c, 0, wr_neg(wr_log(wr_scale(c->y[0], 2.0)))) &&
+           wr_inverse_solve(c, 0, wr_square(c->y[0])).id != 0;
+}
+const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, float_same), .grad = sqrt_grad,
+                          .inverse = sqrt_inverse};
 
 UNARY_TILES(rsqrt, 1.0f / sqrtf(p[i]), 1.0 / sqrt(p[i]))
 SAMPLE_UNARY(rsqrt, WR_FILL_POSITIVE)
 static bool rsqrt_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_scale(wr_div(wr_mul(COT, OUT), IN(0)), -0.5));
 }
+/* From x > 0 to y > 0: |d y / d x| = y^3 / 2. */
+static bool rsqrt_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_term(c, 0, wr_shift(wr_scale(wr_log(c->y[0]), 3.0), -LOG_2)) &&
+           wr_inverse_solve(c, 0, wr_reciprocal(wr_square(c->y[0]))).id != 0;
+}
 const wr_op wr_op_rsqrt = {ROW(rsqrt, "1 / sqrt x", 1, float_same), .grad = rsqrt_grad,
-                           NO_INVERTER};
+                           .inverse = rsqrt_inverse};
 
 UNARY_TILES(square, p[i] * p[i], p[i] * p[i])
 SAMPLE_UNARY(square, WR_FILL_REAL)
@@ -314,16 +359,29 @@ SAMPLE_UNARY(reciprocal, WR_FILL_POSITIVE)
 static bool reciprocal_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_neg(wr_mul(COT, wr_square(OUT))));
 }
+static bool reciprocal_inverse(wr_inverse_ctx *c) { /* |d y / d x| = y^2 */
+    return wr_inverse_term(c, 0, wr_scale(wr_log(wr_abs(c->y[0])), 2.0)) &&
+           wr_inverse_solve(c, 0, wr_reciprocal(c->y[0])).id != 0;
+}
 const wr_op wr_op_reciprocal = {ROW(reciprocal, "1 / x", 1, float_same), .grad = reciprocal_grad,
-                                NO_INVERTER};
+                                .inverse = reciprocal_inverse};
 
 UNARY_TILES(tanh, wr_tanh_f32(p[i]), tanh(p[i]))
 SAMPLE_UNARY(tanh, WR_FILL_REAL)
 static bool tanh_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_sub(COT, wr_mul(COT, wr_square(OUT))));
 }
+/* log (1 - tanh^2 x), without the cancellation of 1 - tanh^2 x where x is large. */
+static wr log_slope_of_tanh(wr x) {
+    wr half = wr_add(x, wr_softplus(wr_scale(x, -2.0)));
+    return wr_shift(wr_scale(half, -2.0), 2.0 * LOG_2);
+}
+static bool tanh_inverse(wr_inverse_ctx *c) {
+    wr x = wr_inverse_solve(c, 0, wr_atanh(c->y[0]));
+    return wr_inverse_term(c, 0, log_slope_of_tanh(x));
+}
 const wr_op wr_op_tanh = {ROW(tanh, "hyperbolic tangent", 1, float_same), .grad = tanh_grad,
-                          NO_INVERTER};
+                          .inverse = tanh_inverse};
 
 UNARY_TILES(atanh, atanhf(p[i]), atanh(p[i]))
 SAMPLE_UNARY(atanh, WR_FILL_UNIT)
@@ -331,32 +389,52 @@ static bool atanh_grad(wr_grad_ctx *c) {
     wr slope = wr_shift(wr_neg(wr_square(IN(0))), 1.0);
     return wr_contribute(c, 0, wr_div(COT, slope));
 }
+static bool atanh_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_term(c, 0, wr_neg(log_slope_of_tanh(c->y[0]))) &&
+           wr_inverse_solve(c, 0, wr_tanh(c->y[0])).id != 0;
+}
 const wr_op wr_op_atanh = {ROW(atanh, "inverse hyperbolic tangent", 1, float_same),
-                           .grad = atanh_grad, NO_INVERTER};
+                           .grad = atanh_grad, .inverse = atanh_inverse};
 
 UNARY_TILES(sigmoid, wr_sigmoid_f32(p[i]), 1.0 / (1.0 + exp(-p[i])))
 SAMPLE_UNARY(sigmoid, WR_FILL_REAL)
 static bool sigmoid_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sub(OUT, wr_square(OUT))));
 }
+/* x = log y - log (1 - y); log (y (1 - y)) = -x - 2 softplus(-x). */
+static bool sigmoid_inverse(wr_inverse_ctx *c) {
+    wr y = c->y[0];
+    wr x = wr_inverse_solve(c, 0, wr_sub(wr_log(y), wr_log1p(wr_neg(y))));
+    return wr_inverse_term(c, 0, wr_neg(wr_add(x, wr_scale(wr_softplus(wr_neg(x)), 2.0))));
+}
 const wr_op wr_op_sigmoid = {ROW(sigmoid, "1 / (1 + e^-x)", 1, float_same), .grad = sigmoid_grad,
-                             NO_INVERTER};
+                             .inverse = sigmoid_inverse};
 
 UNARY_TILES(softplus, wr_softplus_f32(p[i]), (p[i] > 0 ? p[i] : 0) + log1p(exp(-fabs(p[i]))))
 SAMPLE_UNARY(softplus, WR_FILL_REAL)
 static bool softplus_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(IN(0))));
 }
+static bool softplus_inverse(wr_inverse_ctx *c) { /* x = y + log (1 - e^-y) */
+    wr y = c->y[0];
+    wr x = wr_inverse_solve(c, 0, wr_add(y, wr_log(wr_neg(wr_expm1(wr_neg(y))))));
+    return wr_inverse_term(c, 0, wr_log_sigmoid(x));
+}
 const wr_op wr_op_softplus = {ROW(softplus, "log(1 + e^x)", 1, float_same), .grad = softplus_grad,
-                              NO_INVERTER};
+                              .inverse = softplus_inverse};
 
 UNARY_TILES(log_sigmoid, -wr_softplus_f32(-p[i]), (p[i] < 0 ? p[i] : 0) - log1p(exp(-fabs(p[i]))))
 SAMPLE_UNARY(log_sigmoid, WR_FILL_REAL)
 static bool log_sigmoid_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(wr_neg(IN(0)))));
 }
+static bool log_sigmoid_inverse(wr_inverse_ctx *c) { /* x = y - log (1 - e^y) */
+    wr y = c->y[0];
+    wr x = wr_inverse_solve(c, 0, wr_sub(y, wr_log(wr_neg(wr_expm1(y)))));
+    return wr_inverse_term(c, 0, wr_log_sigmoid(wr_neg(x)));
+}
 const wr_op wr_op_log_sigmoid = {ROW(log_sigmoid, "-log(1 + e^-x)", 1, float_same),
-                                 .grad = log_sigmoid_grad, NO_INVERTER};
+                                 .grad = log_sigmoid_grad, .inverse = log_sigmoid_inverse};
 
 UNARY_TILES(relu, p[i] > 0.0f || p[i] != p[i] ? p[i] : 0.0f,
             p[i] > 0.0 || p[i] != p[i] ? p[i] : 0.0)
@@ -374,7 +452,8 @@ static bool erf_grad(wr_grad_ctx *c) {
     wr density = wr_scale(wr_exp(wr_neg(wr_square(IN(0)))), 1.1283791670955125739);
     return wr_contribute(c, 0, wr_mul(COT, density));
 }
-const wr_op wr_op_erf = {ROW(erf, "error function", 1, float_same), .grad = erf_grad, NO_INVERTER};
+const wr_op wr_op_erf = {ROW(erf, "error function", 1, float_same), .grad = erf_grad,
+                         .no_inverse = "no row computes the inverse error function"};
 
 UNARY_TILES(gelu, wr_gelu_f32(p[i]), 0.5 * p[i] * (1.0 + erf(p[i] * 0.70710678118654752440)))
 SAMPLE_UNARY(gelu, WR_FILL_REAL)
@@ -393,14 +472,23 @@ const wr_op wr_op_gelu = {ROW(gelu, "x Phi(x), exact", 1, float_same), .grad = g
 REAL_TILES(scale, p[i] * k, p[i] * k)
 SAMPLE_REAL(scale, WR_FILL_REAL, 1.75)
 static bool scale_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_scale(COT, c->attr[0].r)); }
+static bool scale_inverse(wr_inverse_ctx *c) {
+    double k = c->attr[0].r;
+    if (k == 0.0) return wr_inverse_wait(c, "times 0: all operands have one result");
+    return wr_inverse_term(c, 0, wr_scalar(c->g, wr_dtype_of(c->y[0]), log(fabs(k)))) &&
+           wr_inverse_solve(c, 0, wr_scale(c->y[0], 1.0 / k)).id != 0;
+}
 const wr_op wr_op_scale = {ROW(scale, "k x", 1, float_same), .grad = scale_grad, REAL_ATTR,
-                           NO_INVERTER};
+                           .inverse = scale_inverse};
 
 REAL_TILES(shift, p[i] + k, p[i] + k)
 SAMPLE_REAL(shift, WR_FILL_REAL, -0.625)
 static bool shift_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, COT); }
+static bool shift_inverse(wr_inverse_ctx *c) {
+    return wr_inverse_solve(c, 0, wr_shift(c->y[0], -c->attr[0].r)).id != 0;
+}
 const wr_op wr_op_shift = {ROW(shift, "x + k", 1, float_same), .grad = shift_grad, REAL_ATTR,
-                           NO_INVERTER};
+                           .inverse = shift_inverse};
 
 REAL_TILES(power, powf(p[i], k), pow(p[i], k))
 SAMPLE_REAL(power, WR_FILL_POSITIVE, 2.5)
@@ -408,5 +496,11 @@ static bool power_grad(wr_grad_ctx *c) {
     double k = c->attr[0].r;
     return wr_contribute(c, 0, wr_mul(COT, wr_scale(wr_power(IN(0), k - 1.0), k)));
 }
+static bool power_inverse(wr_inverse_ctx *c) { /* from x > 0 to y > 0 */
+    double k = c->attr[0].r;
+    if (k == 0.0) return wr_inverse_wait(c, "to the power 0: all operands have one result");
+    wr x = wr_inverse_solve(c, 0, wr_power(c->y[0], 1.0 / k));
+    return wr_inverse_term(c, 0, wr_shift(wr_scale(wr_log(x), k - 1.0), log(fabs(k))));
+}
 const wr_op wr_op_power = {ROW(power, "x^k for x > 0", 1, float_same), .grad = power_grad,
-                           REAL_ATTR, NO_INVERTER};
+                           REAL_ATTR, .inverse = power_inverse};

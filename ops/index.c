@@ -2,7 +2,9 @@
  * the indices: threads share columns or batch elements, never the terms of one sum. */
 #include "ops/index.h"
 
+#include "ops/elementwise.h"
 #include "ops/layout.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 
 #include <string.h>
@@ -206,6 +208,96 @@ static bool scatter_add_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_gather(c->cot[0], c->in[1]));
 }
 
+/* ---- permutations ---- */
+
+wr wr_invert_permutation_at(wr_loc loc, wr index) {
+    return wr_emit(loc, &wr_op_invert_permutation, 1, &index, NULL);
+}
+
+static bool invert_permutation_shape(wr_shape_ctx *c) {
+    if (!wr_shape_needs_i32(c, 0)) return false;
+    if (wr_rank(c->in[0]) == 0)
+        return wr_shape_fail(c, "index [.., T]", NULL, "a single number is no permutation");
+    return wr_shape_same(c);
+}
+
+/* -1 is "not seen"; the operand is not overwritten. */
+static wr_status invert_row(const wr_call *c, int64_t row, int64_t n) {
+    const int32_t *index = (const int32_t *)c->in[0].data + row * n;
+    int32_t *at = (int32_t *)c->out[0].data + row * n;
+    for (int64_t k = 0; k < n; k++)
+        at[k] = -1;
+    for (int64_t k = 0; k < n; k++) {
+        if (at[index[k]] >= 0)
+            return wr_fail(
+                c->env->err, WR_ERR_INPUT,
+                "index %d stands at elements %d and %lld of row %lld: no permutation, so "
+                "what is chosen by it has no inverse",
+                index[k], at[index[k]], (long long)k, (long long)row);
+        at[index[k]] = (int32_t)k;
+    }
+    return WR_OK;
+}
+
+static wr_status invert_permutation_cpu(const wr_call *c) {
+    int rank = c->in[0].rank;
+    int64_t n = c->in[0].dim[rank - 1];
+    wr_status status = check_values(c, 0, n, "index");
+    for (int64_t i = 0; status == WR_OK && i < wr_extent(&c->in[0], 0, rank - 1); i++)
+        status = invert_row(c, i, n);
+    return status;
+}
+
+static wr invert_permutation_sample(wr_sample *s) {
+    static const int32_t rows[2][3][4] = {{{2, 0, 3, 1}, {0, 1, 2, 3}, {3, 2, 1, 0}},
+                                          {{1, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}};
+    if (s->variant > 1) return (wr){s->g, 0};
+    int64_t dims[2] = {3, 4}, two[1] = {2};
+    return wr_invert_permutation(wr_const(s->g, WR_I32, s->variant == 0 ? 2 : 1,
+                                          s->variant == 0 ? dims : two, rows[s->variant]));
+}
+
+const wr_op wr_op_invert_permutation = {
+    .name = "invert_permutation",
+    .doc = "where each number stands in its row",
+    .traits = WR_MIXED,
+    .n_in = 1,
+    .shape = invert_permutation_shape,
+    .cpu = invert_permutation_cpu,
+    .no_grad = "whole numbers are not differentiable",
+    .no_inverse = "whole numbers have no density",
+    .sample = invert_permutation_sample,
+};
+
+/* A rule for rows that only move elements, if the index is a permutation: the inverse reads it
+ * through wr_invert_permutation, whose kernel stops the run where it is none. The zero that the
+ * log-determinant gets makes sure of that when the inverse itself is not computed. */
+static bool moves_all(wr_inverse_ctx *c, wr_dim size) {
+    if (wr_is_poison(c->x[1])) return wr_inverse_wait(c, "its index depends on what is solved for");
+    if (!wr_dim_eq(c->g, size, wr_dim_of(c->in[1], -1)))
+        return wr_inverse_wait(c, "does not take each position once: there are more or fewer "
+                                  "indices than positions");
+    return true;
+}
+
+static bool checked_term(wr_inverse_ctx *c, wr back) {
+    wr zero = wr_scale(wr_sum_all(wr_cast(back, wr_dtype_of(c->in[0]))), 0.0);
+    return wr_inverse_term_leading(c, 0, zero, wr_rank(c->in[0]));
+}
+
+static bool gather_inverse(wr_inverse_ctx *c) {
+    int axis = wr_rank(c->in[1]) - 1;
+    if (!moves_all(c, wr_dim_of(c->in[0], axis))) return false;
+    wr back = wr_invert_permutation(c->x[1]);
+    return checked_term(c, back) && wr_inverse_solve(c, 0, wr_gather(c->y[0], back)).id != 0;
+}
+
+static bool scatter_add_inverse(wr_inverse_ctx *c) {
+    if (!moves_all(c, c->attr[0].d)) return false;
+    return checked_term(c, wr_invert_permutation(c->x[1])) &&
+           wr_inverse_solve(c, 0, wr_gather(c->y[0], c->x[1])).id != 0;
+}
+
 /* ---- samples of both ---- */
 
 /* Axes of x in front of the chosen one, its size, the number of indices, sizes behind. */
@@ -257,7 +349,7 @@ const wr_op wr_op_gather = {
     .cost = gather_cost,
     .cpu = gather_cpu,
     .grad = gather_grad,
-    .no_inverse = "loses the positions that are not chosen",
+    .inverse = gather_inverse,
     .sample = gather_sample,
 };
 
@@ -271,7 +363,7 @@ const wr_op wr_op_scatter_add = {
     .cost = scatter_add_cost,
     .cpu = scatter_add_cpu,
     .grad = scatter_add_grad,
-    .no_inverse = "sums lose their terms",
+    .inverse = scatter_add_inverse,
     .sample = scatter_add_sample,
 };
 
@@ -445,6 +537,12 @@ static wr cast_sample(wr_sample *s) {
     return wr_cast(s->input(s, WR_FILL_INDEX, 1000, 2, dims), s->dtype);
 }
 
+/* Between f32 and f64: a number is itself, up to rounding. */
+static bool cast_inverse(wr_inverse_ctx *c) {
+    if (wr_dtype_of(c->in[0]) == WR_I32) return wr_inverse_wait(c, "its operand is a whole number");
+    return wr_inverse_solve(c, 0, wr_cast(c->y[0], wr_dtype_of(c->in[0]))).id != 0;
+}
+
 const wr_op wr_op_cast = {.name = "cast",
                           .doc = "the same numbers in another float type",
                           .traits = WR_MIXED,
@@ -453,7 +551,7 @@ const wr_op wr_op_cast = {.name = "cast",
                           .shape = cast_shape,
                           .cpu = cast_cpu,
                           .grad = cast_grad,
-                          .no_inverse = "rounds",
+                          .inverse = cast_inverse,
                           .sample = cast_sample};
 
 /* ---- reversal, positions ---- */
@@ -500,6 +598,12 @@ static wr reverse_prefix_sample(wr_sample *s) {
     return wr_reverse_prefix(x, s->input(s, WR_FILL_LENGTH, dims[1], 1, dims));
 }
 
+static bool reverse_prefix_inverse(wr_inverse_ctx *c) {
+    if (wr_is_poison(c->x[1]))
+        return wr_inverse_wait(c, "its lengths depend on what is solved for");
+    return wr_inverse_solve(c, 0, wr_reverse_prefix(c->y[0], c->x[1])).id != 0;
+}
+
 const wr_op wr_op_reverse_prefix = {
     .name = "reverse_prefix",
     .doc = "each row's valid positions in the opposite order",
@@ -508,7 +612,7 @@ const wr_op wr_op_reverse_prefix = {
     .shape = reverse_prefix_shape,
     .cpu = reverse_prefix_cpu,
     .grad = reverse_prefix_grad,
-    .no_inverse = "a bijection; the deriver of inverses is not part of this version",
+    .inverse = reverse_prefix_inverse,
     .sample = reverse_prefix_sample,
 };
 

@@ -8,7 +8,7 @@
 #include "graph/op.h"
 
 extern const wr_op wr_op_gather, wr_op_scatter_add, wr_op_one_hot, wr_op_cast, wr_op_sequence_mask,
-    wr_op_reverse_prefix, wr_op_iota;
+    wr_op_reverse_prefix, wr_op_iota, wr_op_invert_permutation;
 
 /* Positions of an axis by index, per batch element: y[b, k, ..] = x[b, index[b, k], ..].
  * x [B.., T, R..], index [B.., K] i32, values in [0, T) -> [B.., K, R..]; B.. and R.. are any
@@ -22,6 +22,11 @@ wr wr_gather_at(wr_loc loc, wr x, wr index);
  * -> [B.., size, R..] */
 wr wr_scatter_add_at(wr_loc loc, wr x, wr index, wr_dim size);
 #define wr_scatter_add(x, index, size) wr_scatter_add_at(WR_HERE, x, index, size)
+
+/* Where each number stands: y[.., x[.., k]] = k, so that a gather by y takes a gather by x back.
+ * index [.., T] i32, each row the numbers 0 .. T - 1 once; a run stops where it is not. */
+wr wr_invert_permutation_at(wr_loc loc, wr index);
+#define wr_invert_permutation(index) wr_invert_permutation_at(WR_HERE, index)
 
 /* Rows of a table: table [V, D], ids [..] i32 in [0, V) -> [.., D]. */
 wr wr_embedding_at(wr_loc loc, wr table, wr ids);

@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-#define NO_INVERTER .no_inverse = "a bijection; the deriver of inverses is not part of this version"
-
 /* ---- views ---- */
 
 static wr_dim product(wr_graph *g, int rank, const wr_dim *dims) {
@@ -101,6 +99,7 @@ wr wr_leaf(wr x) {
 }
 
 static bool pass_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, c->cot[0]); }
+static bool pass_inverse(wr_inverse_ctx *c) { return wr_inverse_solve(c, 0, c->y[0]).id != 0; }
 const wr_op wr_op_leaf = {.name = "leaf",
                           .doc = "x as a node of its own",
                           .traits = WR_VIEW,
@@ -108,7 +107,7 @@ const wr_op wr_op_leaf = {.name = "leaf",
                           .shape = wr_shape_same,
                           .grad = pass_grad,
                           .no_sample = "made by differentiation only",
-                          NO_INVERTER};
+                          .inverse = pass_inverse};
 
 wr wr_stop_gradient_at(wr_loc loc, wr x) { return wr_emit(loc, &wr_op_stop_gradient, 1, &x, NULL); }
 
@@ -121,6 +120,9 @@ static wr stop_gradient_sample(wr_sample *s) {
     if (s->variant > 0) return (wr){s->g, 0};
     return wr_stop_gradient(s->input(s, WR_FILL_REAL, 0, 1, dims));
 }
+static bool stop_gradient_inverse(wr_inverse_ctx *c) { /* stops it in this direction, too */
+    return wr_inverse_solve(c, 0, wr_stop_gradient(c->y[0])).id != 0;
+}
 const wr_op wr_op_stop_gradient = {.name = "stop_gradient",
                                    .doc = "x, without a gradient",
                                    .traits = WR_VIEW,
@@ -128,7 +130,7 @@ const wr_op wr_op_stop_gradient = {.name = "stop_gradient",
                                    .shape = wr_shape_same,
                                    .grad = stop_grad,
                                    .sample = stop_gradient_sample,
-                                   NO_INVERTER};
+                                   .inverse = stop_gradient_inverse};
 
 /* ---- broadcast ---- */
 

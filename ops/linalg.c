@@ -10,6 +10,7 @@
 #include "ops/cpu/lu.h"
 #include "ops/elementwise.h"
 #include "ops/layout.h"
+#include "ops/linalg_inverse.h"
 #include "ops/matmul.h"
 #include "ops/shape.h"
 
@@ -19,8 +20,6 @@
 
 enum { SIDE = 0, OFFSET = 1, TRANSPOSED = 1, UNIT = 2, LU_TRANSPOSED = 0 };
 enum { LARGE = 37, TILE = 32, PARALLEL_WORK = 32768, PARALLEL_ELEMENTS = 16384 };
-
-#define A_BIJECTION .no_inverse = "a bijection; the deriver of inverses is not part of this version"
 
 wr wr_triangle_at(wr_loc loc, wr x, wr_half side, int k) {
     return wr_emit(loc, &wr_op_triangle, 1, &x, (wr_attr[]){{.i = side}, {.i = k}});
@@ -467,7 +466,7 @@ const wr_op wr_op_diagonal_matrix = {.name = "diagonal_matrix",
                                      .cpu = diagonal_matrix_cpu,
                                      .grad = diagonal_matrix_grad,
                                      .sample = diagonal_matrix_sample,
-                                     A_BIJECTION};
+                                     .no_inverse = "its values are a part of the space"};
 const wr_op wr_op_triangular_solve = {
     .name = "triangular_solve",
     .doc = "X with op(A) X = B, A triangular",
@@ -478,7 +477,7 @@ const wr_op wr_op_triangular_solve = {
     .cpu = triangular_solve_cpu,
     .grad = triangular_solve_grad,
     .sample = triangular_solve_sample,
-    A_BIJECTION};
+    .inverse = wr__triangular_solve_inverse};
 const wr_op wr_op_lu_solve = {.name = "lu_solve",
                               .doc = "X with op(A) X = B",
                               .n_in = 2,
@@ -488,7 +487,7 @@ const wr_op wr_op_lu_solve = {.name = "lu_solve",
                               .cpu = lu_solve_cpu,
                               .grad = lu_solve_grad,
                               .sample = lu_solve_sample,
-                              A_BIJECTION};
+                              .inverse = wr__lu_solve_inverse};
 const wr_op wr_op_matrix_inverse = {.name = "matrix_inverse",
                                     .doc = "the inverse of each matrix",
                                     .n_in = 1,
@@ -497,7 +496,7 @@ const wr_op wr_op_matrix_inverse = {.name = "matrix_inverse",
                                     .cpu = matrix_inverse_cpu,
                                     .grad = matrix_inverse_grad,
                                     .sample = matrix_inverse_sample,
-                                    A_BIJECTION};
+                                    .inverse = wr__matrix_inverse_inverse};
 const wr_op wr_op_log_abs_det = {.name = "log_abs_det",
                                  .doc = "log |det A|",
                                  .n_in = 1,

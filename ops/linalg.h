@@ -41,4 +41,10 @@ wr wr_lu_solve_at(wr_loc loc, wr a, wr b, bool transposed);
 #define wr_matrix_inverse(a) wr_emit(WR_HERE, &wr_op_matrix_inverse, 1, (wr[]){a}, NULL)
 #define wr_log_abs_det(a)    wr_emit(WR_HERE, &wr_op_log_abs_det, 1, (wr[]){a}, NULL)
 
+/* The same two, cheaper where the way a was made shows that it is triangular (wr_tril, wr_triu,
+ * wr_diagonal_matrix, and sums, multiples and products of those): one solve for the identity, and
+ * the sum of log |diagonal|. */
+wr wr_matrix_inverse_of(wr a);
+wr wr_matrix_log_det(wr a);
+
 #endif

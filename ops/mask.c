@@ -43,7 +43,7 @@ static bool mask_apply_grad(wr_grad_ctx *c) {
 }
 
 static bool mask_apply_inverse(wr_inverse_ctx *c) {
-    if (c->x[1].id == 0) return wr_inverse_wait(c, "its mask depends on what is solved for");
+    if (!wr_inverse_given(c, 1)) return wr_inverse_wait(c, "its mask depends on the inputs");
     return wr_inverse_solve(c, 0, wr_mask_apply(c->y[0], c->x[1])).id != 0;
 }
 

@@ -4,6 +4,8 @@
 #include "ops/cpu/gemm.h"
 #include "ops/elementwise.h"
 #include "ops/layout.h"
+#include "ops/linalg.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 
 #include <string.h>
@@ -204,6 +206,55 @@ static bool matmul_add_expand(wr_expand_ctx *c) {
     return c->out[0].id != 0;
 }
 
+/* ---- inverse ---- */
+
+/* A number per matrix [..] for each of its n rows: [.., n]. */
+static wr per_row(wr number, wr_dim n) {
+    wr_type t = wr_type_of(number);
+    t.dim[t.rank] = wr_n(1);
+    wr one = wr_reshape(number, t.rank + 1, t.dim);
+    t.dim[t.rank] = n;
+    return wr_broadcast(one, t.rank + 1, t.dim);
+}
+
+/* y = op(x) w: each row of op(x) is solved from a row of y. */
+static bool solve_rows(wr_inverse_ctx *c) {
+    bool ta = c->attr[TRANS_A].i, tb = c->attr[TRANS_B].i;
+    wr w = c->x[1], back = wr_matrix_inverse_of(w), term = wr_matrix_log_det(w);
+    int rank = wr_rank(c->in[0]);
+    wr_dim rows = wr_dim_of(c->out[0], -2);
+    wr x = ta ? wr_matmul_at(WR_HERE, back, c->y[0], !tb, true)
+              : wr_matmul_at(WR_HERE, c->y[0], back, false, tb);
+    if (ta)
+        term = wr_scale_by_dim(term, rows, 1.0);
+    else if (wr_rank(w) > 2)
+        term = per_row(term, rows);
+    return wr_inverse_term_leading(c, 0, term, ta ? rank - 2 : rank - 1) &&
+           wr_inverse_solve(c, 0, x).id != 0;
+}
+
+/* y = a op(x): each column of op(x) from a column of y. */
+static bool solve_columns(wr_inverse_ctx *c) {
+    bool ta = c->attr[TRANS_A].i, tb = c->attr[TRANS_B].i;
+    wr a = c->x[0], back = wr_matrix_inverse_of(a);
+    wr x = tb ? wr_matmul_at(WR_HERE, c->y[0], back, true, !ta)
+              : wr_matmul_at(WR_HERE, back, c->y[0], ta, false);
+    wr term = wr_scale_by_dim(wr_matrix_log_det(a), wr_dim_of(c->out[0], -1), 1.0);
+    return wr_inverse_term_leading(c, 1, term, wr_rank(a) - 2) && wr_inverse_solve(c, 1, x).id != 0;
+}
+
+static bool matmul_inverse(wr_inverse_ctx *c) {
+    bool first = wr_is_poison(c->x[0]);
+    wr known = c->in[first ? 1 : 0];
+    if (first && wr_is_poison(c->x[1]))
+        return wr_inverse_wait(c, "neither of its operands is known: it mixes two unknowns");
+    if (!wr_dim_eq(c->g, wr_dim_of(known, -1), wr_dim_of(known, -2)))
+        return wr_inverse_wait(c, "a product with a matrix that is not square has no inverse");
+    if (!first && wr_rank(c->in[1]) < wr_rank(c->in[0]))
+        return wr_inverse_wait(c, "the unknown matrix serves the whole stack: over-determined");
+    return first ? solve_rows(c) : solve_columns(c);
+}
+
 /* ---- samples ---- */
 
 typedef struct operands {
@@ -258,8 +309,7 @@ static wr linear_sample(wr_sample *s) {
 
 #define PRODUCT_ATTRS                                                                              \
     {"trans_a", WR_ATTR_BOOL}, { "trans_b", WR_ATTR_BOOL }
-#define NOT_A_BIJECTION                                                                            \
-    .no_inverse = "a general product is no bijection; see the triangular and LU rows"
+#define FUSED .no_inverse = "made after inversion, by fusion"
 
 const wr_op wr_op_matmul = {.name = "matmul",
                             .doc = RULE,
@@ -271,7 +321,7 @@ const wr_op wr_op_matmul = {.name = "matmul",
                             .prepare = &matmul_prepare,
                             .grad = matmul_grad,
                             .sample = matmul_sample,
-                            NOT_A_BIJECTION};
+                            .inverse = matmul_inverse};
 const wr_op wr_op_linear = {.name = "linear",
                             .doc = "act(x W + bias)",
                             .n_in = 3,
@@ -282,7 +332,7 @@ const wr_op wr_op_linear = {.name = "linear",
                             .prepare = &linear_prepare,
                             .expand = linear_expand,
                             .sample = linear_sample,
-                            NOT_A_BIJECTION};
+                            FUSED};
 const wr_op wr_op_matmul_add = {.name = "matmul_add",
                                 .doc = "c + a b",
                                 .n_in = 3,
@@ -294,4 +344,4 @@ const wr_op wr_op_matmul_add = {.name = "matmul_add",
                                 .expand = matmul_add_expand,
                                 .inplace = 3,
                                 .sample = matmul_add_sample,
-                                NOT_A_BIJECTION};
+                                FUSED};

@@ -239,14 +239,20 @@ static wr scale_by_dim_sample(wr_sample *s) {
     return wr_emit(WR_HERE, &wr_op_scale_by_dim, 1, &x, (wr_attr[]){{.d = wr_n(7)}, {.r = -0.5}});
 }
 
-const wr_op wr_op_scale_by_dim = {
-    .name = "scale_by_dim",
-    .doc = "x size^power",
-    .n_in = 1,
-    .attrs = {{"size", WR_ATTR_DIM}, {"power", WR_ATTR_REAL}},
-    .shape = scale_by_dim_shape,
-    .cpu = scale_by_dim_cpu,
-    .grad = scale_by_dim_grad,
-    .sample = scale_by_dim_sample,
-    .inplace = 1,
-    .no_inverse = "a bijection; the deriver of inverses is not part of this version"};
+static bool scale_by_dim_inverse(wr_inverse_ctx *c) {
+    wr one = wr_scalar(c->g, wr_dtype_of(c->y[0]), 1.0);
+    wr factor = wr_scale_by_dim(one, c->attr[0].d, c->attr[1].r);
+    return wr_inverse_term(c, 0, wr_log(factor)) &&
+           wr_inverse_solve(c, 0, wr_scale_by_dim(c->y[0], c->attr[0].d, -c->attr[1].r)).id != 0;
+}
+
+const wr_op wr_op_scale_by_dim = {.name = "scale_by_dim",
+                                  .doc = "x size^power",
+                                  .n_in = 1,
+                                  .attrs = {{"size", WR_ATTR_DIM}, {"power", WR_ATTR_REAL}},
+                                  .shape = scale_by_dim_shape,
+                                  .cpu = scale_by_dim_cpu,
+                                  .grad = scale_by_dim_grad,
+                                  .sample = scale_by_dim_sample,
+                                  .inplace = 1,
+                                  .inverse = scale_by_dim_inverse};

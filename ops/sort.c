@@ -1,8 +1,10 @@
 /* sort.c: argmax, the first k in order by a heap, running sums; see sort.h. */
 #include "ops/sort.h"
 
+#include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/shape.h"
+#include "ops/slice.h"
 
 #include <math.h>
 #include <string.h>
@@ -286,6 +288,16 @@ static wr cumsum_sample(wr_sample *s) {
                           s->variant >= 3);
 }
 
+/* Each sum less the one before it (behind it, for reverse sums). */
+static bool cumsum_inverse(wr_inverse_ctx *c) {
+    int axis = (int)c->attr[0].i;
+    if (c->attr[2].i != 0) return wr_inverse_wait(c, "exclusive sums leave out the last element");
+    wr y = c->y[0];
+    wr neighbour = c->attr[1].i != 0 ? wr_pad(wr_slice(y, axis, 1, 0), axis, 0, 1)
+                                     : wr_pad(wr_slice(y, axis, 0, -1), axis, 1, 0);
+    return wr_inverse_solve(c, 0, wr_sub(y, neighbour)).id != 0;
+}
+
 const wr_op wr_op_cumsum = {
     .name = "cumsum",
     .doc = "running sums along an axis",
@@ -295,6 +307,6 @@ const wr_op wr_op_cumsum = {
     .cpu = cumsum_cpu,
     .grad = cumsum_grad,
     .inplace = 1,
-    .no_inverse = "a bijection; the deriver of inverses is not part of this version",
+    .inverse = cumsum_inverse,
     .sample = cumsum_sample,
 };
