@@ -1,7 +1,6 @@
 /* bench.c: `weir bench`: the time of training steps and of decoding, against the machine's best. */
 #include "cli/bench.h"
 
-#include "cli/feeds.h"
 #include "ops/cpu/gemm.h"
 #include "optim/optimizer.h"
 
@@ -47,19 +46,29 @@ static wr_batch batch_of(const wr_bench *b) {
                       .src_len = b->src_len,
                       .tgt_in = b->tgt,
                       .tgt_out = b->tgt,
-                      .tgt_len = b->tgt_len};
+                      .tgt_len = b->tgt_len,
+                      .src_tokens = b->o->batch * b->o->src_len,
+                      .tgt_tokens = b->o->batch * b->o->tgt_len};
 }
 
 /* ---- timing ---- */
 
 static wr_status run_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err) {
-    double lr = 1e-4, scale = 1.0 / (double)(batch.B * batch.T);
-    wr_feed feeds[WR_BATCH_FEEDS + 2];
-    wr_batch_feeds(&batch, feeds);
-    feeds[WR_BATCH_FEEDS] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
-    feeds[WR_BATCH_FEEDS + 1] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
+    double lr = 1e-4;
+    float kl = 1;
+    const wr_stage *stage = &b->programs.stage[b->programs.stages - 1];
+    wr_status status = wr_fed_fill(&b->programs.feeding, &batch, &b->fed, err);
+    if (status != WR_OK) return status;
+    bool by_sentence = b->programs.weight == WR_PER_SENTENCE;
+    double scale = 1.0 / (by_sentence ? b->fed.sentences : b->fed.tokens);
+    wr_feed *feed = b->fed.feed;
+    int n = b->fed.n;
+    feed[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
+    feed[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
+    if (wr_program_find_input(stage->update, WR_KL_WEIGHT) >= 0)
+        feed[n++] = (wr_feed){.name = WR_KL_WEIGHT, .data = &kl};
     wr_session_set_step(b->session, step);
-    return wr_session_run(b->session, b->programs.update, WR_BATCH_FEEDS + 2, feeds, err);
+    return wr_session_run(b->session, stage->update, n, feed, err);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -162,6 +171,7 @@ static wr_batch shape(const wr_bench *b, int64_t i) {
     batch.B = (int32_t)(1 + (i * 7) % o->batch);
     batch.S = (int32_t)(1 + (i * 5) % o->src_len);
     batch.T = (int32_t)(1 + (i * 3) % o->tgt_len);
+    batch.tgt_tokens = batch.B * batch.T;
     return batch;
 }
 
@@ -212,6 +222,7 @@ static wr_status run(const wr_bench_options *o, wr_error *err) {
         status = o->shapes > 0 ? wr_bench_shapes(&b, err) : wr_bench_training(&b, err);
     wr_session_free(b.session);
     wr_programs_free(&b.programs);
+    wr_fed_free(&b.fed);
     free(b.src);
     free(b.tgt);
     free(b.src_len);

@@ -17,6 +17,7 @@ typedef struct wr_bench {
     wr_recipe recipe;
     wr_programs programs;
     wr_session *session;
+    wr_fed fed;
     int32_t *src, *src_len, *tgt, *tgt_len;
     double *ms; /* of each repetition, sorted when printed */
 } wr_bench;

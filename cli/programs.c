@@ -1,8 +1,13 @@
 /* programs.c: see programs.h. */
 #include "cli/programs.h"
 
-#include "ops/fuse.h"
+#include "cli/programs_internal.h"
 #include "optim/optimizer.h"
+
+#include <math.h>
+
+static const wr_term TRANSFORMER_TERMS[] = {{"loss", WR_PER_TOKEN, false},
+                                            {"nll", WR_PER_TOKEN, false}};
 
 wr_transformer wr_transformer_of(const wr_recipe *r, int src_vocab, int tgt_vocab, bool training) {
     return (wr_transformer){.m = r->model,
@@ -17,62 +22,110 @@ int wr_padded_max_len(const wr_recipe *r) {
     return (r->model.max_len + multiple - 1) / multiple * multiple;
 }
 
-typedef struct job {
-    const wr_recipe *recipe;
-    wr_transformer t;
-} job;
-
-static wr_status compile(wr_graph *g, int n, const wr *outputs, wr_program **p, wr_error *err) {
-    return wr_program_new(g, n, outputs, wr_standard_passes(), p, err);
-}
-
-/* The training graph up to the given part of the optimizer. */
-static wr_status compile_training(const job *j, wr_optimizer_part part, wr_program **p,
-                                  wr_error *err) {
-    wr_graph *g = wr_graph_new();
-    if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
-    wr_transformer_batch in = wr_transformer_inputs(g, j->t.m.max_len);
-    wr_transformer_loss loss = wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
-    wr_optimizer_options o = wr_optimizer_options_of(j->recipe);
+wr_status wr__compile_training(const wr_recipe *r, wr_graph *g, const wr_stage *stage,
+                               const wr *terms, wr_optimizer_part part, wr_program **p,
+                               wr_error *err) {
+    wr_optimizer_options o = wr_optimizer_options_of(r);
     o.part = part;
-    o.accumulate = j->recipe->train.accumulate > 1;
+    o.accumulate = r->train.accumulate > 1;
     wr_optimizer opt = {0};
-    wr_status status = wr_optimizer_build(loss.loss, &o, &opt, err);
-    wr outputs[5] = {loss.loss, loss.nll, loss.tokens, opt.norm, opt.applied};
-    if (status == WR_OK) status = compile(g, part == WR_OPTIMIZER_UPDATE ? 5 : 4, outputs, p, err);
+    wr_status status = wr_optimizer_build(terms[0], &o, &opt, err);
+    wr outputs[WR_TERMS + 2];
+    int n = 0;
+    for (; n < stage->terms; n++)
+        outputs[n] = terms[n];
+    outputs[n++] = opt.norm;
+    if (part == WR_OPTIMIZER_UPDATE) outputs[n++] = opt.applied;
+    if (status == WR_OK) status = wr_program_new(g, n, outputs, wr_standard_passes(), p, err);
+    return status;
+}
+
+/* ---- the Transformer ---- */
+
+static void transformer_terms(const wr_recipe *r, const wr_transformer *t, wr_graph *g, wr *terms) {
+    wr_transformer_batch in = wr_transformer_inputs(g, t->m.max_len);
+    wr_transformer_loss loss = wr_transformer_loss_of(t, &in, r->train.label_smoothing);
+    terms[0] = loss.loss;
+    terms[1] = loss.nll;
+}
+
+static wr_status compile_transformer(const wr_recipe *r, const wr_transformer *t,
+                                     wr_optimizer_part part, wr_programs *p, wr_program **out,
+                                     wr_error *err) {
+    wr_graph *g = wr_graph_new();
+    if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
+    wr terms[2];
+    transformer_terms(r, t, g, terms);
+    wr_status status = wr__compile_training(r, g, &p->stage[0], terms, part, out, err);
     wr_graph_free(g);
     return status;
 }
 
-static wr_status compile_validation(const job *j, wr_program **p, wr_error *err) {
+static wr_status compile_transformer_valid(const wr_recipe *r, const wr_transformer *t,
+                                           wr_program **p, wr_error *err) {
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
-    wr_transformer_batch in = wr_transformer_inputs(g, j->t.m.max_len);
-    wr_transformer_loss loss = wr_transformer_loss_of(&j->t, &in, j->recipe->train.label_smoothing);
-    wr_status status = compile(g, 3, (wr[]){loss.loss, loss.nll, loss.tokens}, p, err);
+    wr terms[2];
+    transformer_terms(r, t, g, terms);
+    wr_status status = wr_program_new(g, 2, terms, wr_standard_passes(), p, err);
     wr_graph_free(g);
     return status;
 }
+
+static wr_status transformer_programs(const wr_recipe *r, int src_vocab, int tgt_vocab,
+                                      wr_programs *p, wr_error *err) {
+    wr_transformer t = wr_transformer_of(r, src_vocab, tgt_vocab, true);
+    t.m.max_len = wr_padded_max_len(r); /* positions for padding too */
+    p->weight = WR_PER_TOKEN;
+    p->stages = 1;
+    wr_stage *stage = &p->stage[0];
+    *stage = (wr_stage){.term = TRANSFORMER_TERMS, .terms = 2};
+    wr_status status = compile_transformer(r, &t, WR_OPTIMIZER_UPDATE, p, &stage->update, err);
+    if (status == WR_OK && r->train.accumulate > 1)
+        status = compile_transformer(r, &t, WR_OPTIMIZER_ACCUMULATE, p, &stage->accumulate, err);
+    t.training = false;
+    return status == WR_OK ? compile_transformer_valid(r, &t, &p->valid, err) : status;
+}
+
+/* ---- all families ---- */
 
 wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                           wr_error *err) {
-    *p = (wr_programs){0};
-    job j = {r, wr_transformer_of(r, src_vocab, tgt_vocab, true)};
-    j.t.m.max_len = wr_padded_max_len(r); /* positions for padding too */
-    wr_status status = compile_training(&j, WR_OPTIMIZER_UPDATE, &p->update, err);
-    if (status == WR_OK && r->train.accumulate > 1)
-        status = compile_training(&j, WR_OPTIMIZER_ACCUMULATE, &p->accumulate, err);
-    j.t.training = false;
-    if (status == WR_OK) status = compile_validation(&j, &p->valid, err);
+    *p = (wr_programs){.feeding = {.type = r->model.type,
+                                   .unit = 1,
+                                   .multiple = r->data.length_multiple,
+                                   .max_len = wr_padded_max_len(r)}};
+    wr_status status = r->model.type == WR_RECIPE_FLOWSEQ
+                           ? wr__flowseq_programs(r, src_vocab, tgt_vocab, p, err)
+                           : transformer_programs(r, src_vocab, tgt_vocab, p, err);
     if (status != WR_OK) wr_programs_free(p);
     return status;
 }
 
 void wr_programs_free(wr_programs *p) {
-    wr_program_free(p->update);
-    wr_program_free(p->accumulate);
+    for (int i = 0; i < p->stages; i++) {
+        wr_program_free(p->stage[i].params);
+        wr_program_free(p->stage[i].start);
+        wr_program_free(p->stage[i].update);
+        wr_program_free(p->stage[i].accumulate);
+    }
     wr_program_free(p->valid);
     *p = (wr_programs){0};
+}
+
+const wr_stage *wr_programs_stage(const wr_programs *p, int64_t update) {
+    int i = p->stages - 1;
+    while (i > 0 && update < p->stage[i].first)
+        i--;
+    return &p->stage[i];
+}
+
+double wr_term_value(const wr_programs *p, const wr_term *term, double sum, double sentences,
+                     double tokens) {
+    double by = term->per == WR_PER_SENTENCE ? sentences
+                : term->per == WR_PER_TOKEN  ? tokens
+                                             : tokens * p->features;
+    return term->root ? sqrt(sum / by) : sum / by;
 }
 
 double wr_output_number(wr_session *s, int k) {

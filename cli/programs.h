@@ -1,20 +1,47 @@
-/* programs.h: a recipe's model compiled for training and validation. */
+/* programs.h: a recipe's model compiled for training and validation.
+ *
+ * Training goes through one or more stages; each has programs of its own, all in one session. What
+ * a program sums over a batch are its terms: its first outputs. */
 #ifndef WEIR_CLI_PROGRAMS_H
 #define WEIR_CLI_PROGRAMS_H
 
+#include "cli/feeds.h"
 #include "graph/session.h"
 #include "models/recipe.h"
 #include "models/transformer.h"
 
-/* Outputs of the update program, in order. */
-enum { WR_UPDATE_LOSS, WR_UPDATE_NLL, WR_UPDATE_TOKENS, WR_UPDATE_NORM, WR_UPDATE_APPLIED };
-/* Outputs of the accumulating and the validation program. */
-enum { WR_SUM_LOSS, WR_SUM_NLL, WR_SUM_TOKENS, WR_SUM_NORM };
+enum { WR_STAGES = 2, WR_TERMS = 10 };
+/* A fed scalar of FlowSeq's main stage, f32. */
+#define WR_KL_WEIGHT "kl_weight"
+
+/* What a sum is divided by in reports. */
+typedef enum wr_per { WR_PER_SENTENCE, WR_PER_TOKEN, WR_PER_FEATURE } wr_per;
+
+typedef struct wr_term {
+    const char *name;
+    wr_per per;
+    bool root; /* a sum of squares: its mean's root is told */
+} wr_term;
+
+typedef struct wr_stage {
+    const char *name; /* NULL: the only one */
+    const wr_term *term;
+    int terms;
+    int64_t first;          /* update at which it begins, from 0 */
+    wr_program *params;     /* run once before its first update, nothing fed; NULL: none */
+    wr_program *start;      /* run once behind that, on a batch; NULL: none */
+    wr_program *update;     /* forward, backward, clipping, Adam; outputs: terms, norm, applied */
+    wr_program *accumulate; /* the same without the update, outputs: terms, norm; NULL unless
+                             * train.accumulate > 1 */
+} wr_stage;
 
 typedef struct wr_programs {
-    wr_program *update;     /* forward, backward, clipping, Adam */
-    wr_program *accumulate; /* the same without the update; NULL unless train.accumulate > 1 */
-    wr_program *valid;      /* the loss without dropout */
+    wr_stage stage[WR_STAGES];
+    int stages;
+    wr_program *valid; /* the terms of the last stage without dropout */
+    wr_per weight;     /* what the loss of a batch is divided by */
+    int features;      /* of a token, for WR_PER_FEATURE */
+    wr_feeding feeding;
 } wr_programs;
 
 /* The Transformer of a recipe; `training` turns dropout on. */
@@ -27,6 +54,13 @@ int wr_padded_max_len(const wr_recipe *r);
 wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                           wr_error *err);
 void wr_programs_free(wr_programs *p);
+
+/* The stage of the update that follows `update` others. */
+const wr_stage *wr_programs_stage(const wr_programs *p, int64_t update);
+
+/* `sum` as a report shows it, for a number of sentences and tokens. */
+double wr_term_value(const wr_programs *p, const wr_term *term, double sum, double sentences,
+                     double tokens);
 
 /* A scalar output of the session's last run as a double. */
 double wr_output_number(wr_session *s, int k);

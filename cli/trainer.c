@@ -1,13 +1,13 @@
 /* trainer.c: the training loop; see trainer.h. */
 #include "cli/trainer.h"
 
-#include "cli/feeds.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SKIPPED_AT_MOST = 100 }; /* updates in a row that were not applied */
 
@@ -76,6 +76,7 @@ static void close_all(wr_trainer *t) {
     wr_session_free(t->session);
     wr_programs_free(&t->programs);
     wr_str_free(&t->folder);
+    wr_fed_free(&t->fed);
     free(t->at);
     wr_dataset_free(t->data);
     if (t->log.path != NULL) wr_train_log_close(&t->log);
@@ -85,45 +86,46 @@ static void close_all(wr_trainer *t) {
 
 static double elapsed(const wr_trainer *t) { return t->before + wr_now() - t->began; }
 
-/* The batches of an update: their arrays are copied, since their total of tokens comes first. */
-typedef struct micro {
-    wr_batch *batch;
-    int n;
-    double tokens;
-} micro;
-
 static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool last, double scale,
                            int number, wr_error *err) {
-    double lr = wr_schedule_lr(&t->recipe.optim, t->recipe.train.max_updates, t->at->update);
-    double keep = first ? 0 : 1;
-    wr_feed feeds[WR_BATCH_FEEDS + 3];
-    int n = WR_BATCH_FEEDS;
-    wr_batch_feeds(b, feeds);
-    if (t->recipe.train.accumulate > 1)
-        feeds[n++] = (wr_feed){.name = WR_OPTIM_KEEP, .data = &keep};
-    if (last) {
-        feeds[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
-        feeds[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
-    }
+    const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update);
+    double lr = wr_schedule_at(&t->recipe, t->at->update), keep = first ? 0 : 1;
+    float kl = (float)wr_schedule_kl(&t->recipe, t->at->update);
+    wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
+    if (status != WR_OK) return status;
+    wr_feed *feed = t->fed.feed;
+    int n = t->fed.n;
+    wr_program *p = last ? stage->update : stage->accumulate;
+    if (t->recipe.train.accumulate > 1) feed[n++] = (wr_feed){.name = WR_OPTIM_KEEP, .data = &keep};
+    if (last) feed[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
+    if (last) feed[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
+    if (wr_program_find_input(p, WR_KL_WEIGHT) >= 0)
+        feed[n++] = (wr_feed){.name = WR_KL_WEIGHT, .data = &kl};
     wr_session_set_step(t->session,
                         (uint64_t)(t->at->update * t->recipe.train.accumulate + number));
-    wr_program *p = last ? t->programs.update : t->programs.accumulate;
-    wr_status status = wr_session_run(t->session, p, n, feeds, err);
-    if (status != WR_OK) return status;
-    t->sums.loss += wr_output_number(t->session, WR_UPDATE_LOSS);
-    t->sums.nll += wr_output_number(t->session, WR_UPDATE_NLL);
-    t->sums.tokens += wr_output_number(t->session, WR_UPDATE_TOKENS);
-    return WR_OK;
+    status = wr_session_run(t->session, p, n, feed, err);
+    for (int k = 0; status == WR_OK && k < stage->terms; k++)
+        t->sums.term[k] += wr_output_number(t->session, k);
+    t->sums.sentences += t->fed.sentences;
+    t->sums.tokens += t->fed.tokens;
+    return status;
 }
 
-static wr_status next_batches(wr_trainer *t, double *tokens, wr_batch_place *start, wr_error *err) {
+/* What the loss of a batch is divided by. */
+static double weight_of(const wr_trainer *t, const wr_batch *b) {
+    double sentences, tokens;
+    wr_fed_count(&t->programs.feeding, b, &sentences, &tokens);
+    return t->programs.weight == WR_PER_SENTENCE ? sentences : tokens;
+}
+
+static wr_status next_batches(wr_trainer *t, double *weight, wr_batch_place *start, wr_error *err) {
     *start = wr_batches_position(t->batches);
-    *tokens = 0;
+    *weight = 0;
     for (int i = 0; i < t->recipe.train.accumulate; i++) {
         const wr_batch *b = NULL;
         wr_status status = wr_batches_next(t->batches, &b, err);
         if (status != WR_OK) return status;
-        *tokens += (double)b->tgt_tokens;
+        *weight += weight_of(t, b);
     }
     return wr_batches_seek(t->batches, *start, err);
 }
@@ -146,21 +148,24 @@ static wr_status note_applied(wr_trainer *t, bool applied, wr_error *err) {
 
 static wr_status run_update(wr_trainer *t, wr_error *err) {
     int k = t->recipe.train.accumulate;
-    double tokens = 0;
+    double weight = 0;
     wr_batch_place start;
-    wr_status status = k > 1 ? next_batches(t, &tokens, &start, err) : WR_OK;
+    const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update);
+    wr_status status =
+        t->at->update == stage->first ? wr_trainer_begin_stage(t, stage, err) : WR_OK;
+    if (status == WR_OK && k > 1) status = next_batches(t, &weight, &start, err);
     for (int i = 0; status == WR_OK && i < k; i++) {
         const wr_batch *b = NULL;
         status = wr_batches_next(t->batches, &b, err);
         if (status != WR_OK) return status;
-        if (k == 1) tokens = (double)b->tgt_tokens;
-        status = run_batch(t, b, i == 0, i == k - 1, 1.0 / tokens, i, err);
+        if (k == 1) weight = weight_of(t, b);
+        status = run_batch(t, b, i == 0, i == k - 1, 1.0 / weight, i, err);
     }
     if (status != WR_OK) return status;
     t->at->update++;
     t->sums.updates++;
-    t->sums.norm = wr_output_number(t->session, WR_UPDATE_NORM);
-    return note_applied(t, wr_output_number(t->session, WR_UPDATE_APPLIED) != 0, err);
+    t->sums.norm = wr_output_number(t->session, stage->terms);
+    return note_applied(t, wr_output_number(t->session, stage->terms + 1) != 0, err);
 }
 
 /* ---- reports ---- */
@@ -169,21 +174,29 @@ static void begin_sums(wr_trainer *t) { t->sums = (wr_train_sums){.began = wr_no
 
 static wr_status report(wr_trainer *t, wr_error *err) {
     const wr_train_sums *s = &t->sums;
-    double seconds = wr_now() - s->began;
-    double lr = wr_schedule_lr(&t->recipe.optim, t->recipe.train.max_updates, t->at->update - 1);
-    wr_bar_line(&t->bar,
-                "update %6lld  loss %.4f  nll %.4f  norm %.3f  lr %.2e  %.0f tokens/s  %.1f min",
-                (long long)t->at->update, s->loss / s->tokens, s->nll / s->tokens, s->norm, lr,
-                s->tokens / seconds, elapsed(t) / 60);
+    const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update - 1);
+    double seconds = wr_now() - s->began, lr = wr_schedule_at(&t->recipe, t->at->update - 1);
+    wr_str line = {0};
     wr_log_begin(&t->log, "train", t->at->update);
+    if (stage->name != NULL) wr_log_text(&t->log, "stage", stage->name);
     wr_log_number(&t->log, "epoch", (double)wr_batches_position(t->batches).epoch);
-    wr_log_number(&t->log, "loss", s->loss / s->tokens);
-    wr_log_number(&t->log, "nll", s->nll / s->tokens);
+    for (int k = 0; k < stage->terms; k++) {
+        const wr_term *term = &stage->term[k];
+        double value = wr_term_value(&t->programs, term, s->term[k], s->sentences, s->tokens);
+        wr_log_number(&t->log, term->name, value);
+        if (k < 4) wr_str_add(&line, "  %s %.4f", term->name, value);
+    }
     wr_log_number(&t->log, "gradient_norm", s->norm);
     wr_log_number(&t->log, "lr", lr);
+    if (wr_program_find_input(stage->update, WR_KL_WEIGHT) >= 0)
+        wr_log_number(&t->log, "kl_weight", wr_schedule_kl(&t->recipe, t->at->update - 1));
     wr_log_number(&t->log, "tokens_per_s", s->tokens / seconds);
     wr_log_number(&t->log, "skipped", (double)t->at->skipped);
     wr_log_number(&t->log, "seconds", elapsed(t));
+    wr_bar_line(&t->bar, "update %6lld%s  norm %.3f  lr %.2e  %.0f tokens/s  %.1f min",
+                (long long)t->at->update, wr_str_text(&line), s->norm, lr, s->tokens / seconds,
+                elapsed(t) / 60);
+    wr_str_free(&line);
     begin_sums(t);
     return wr_log_end(&t->log, err);
 }
@@ -195,12 +208,23 @@ static wr_status validate(wr_trainer *t, wr_error *err) {
     if (status != WR_OK) return status;
     bool by_bleu = t->recipe.train.best_by == WR_RECIPE_BEST_BLEU && v.bleu >= 0;
     bool better = wr_progress_note(t->at, by_bleu ? v.bleu : v.nll);
+    const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
     wr_bar_line(&t->bar, "update %6lld  valid nll %.4f  perplexity %.2f%s",
                 (long long)t->at->update, v.nll, exp(v.nll), better ? "  best" : "");
+    if (v.reconstruction_bleu >= 0)
+        wr_bar_line(&t->bar, "  reconstruction BLEU %.2f  length error %.2f", v.reconstruction_bleu,
+                    v.length_error);
     if (v.bleu >= 0) wr_bar_line(&t->bar, "  BLEU %.2f  %s", v.bleu, v.sample);
     wr_log_begin(&t->log, "valid", t->at->update);
     wr_log_number(&t->log, "nll", v.nll);
+    for (int k = 0; k < last->terms; k++)
+        if (strcmp(last->term[k].name, "nll") != 0)
+            wr_log_number(&t->log, last->term[k].name, v.term[k]);
     if (v.bleu >= 0) wr_log_number(&t->log, "bleu", v.bleu);
+    if (v.reconstruction_bleu >= 0) {
+        wr_log_number(&t->log, "reconstruction_bleu", v.reconstruction_bleu);
+        wr_log_number(&t->log, "length_error", v.length_error);
+    }
     if (v.bleu >= 0) wr_log_text(&t->log, "sample", v.sample);
     wr_log_number(&t->log, "seconds", elapsed(t));
     t->sums.began += wr_now() - start; /* validation is no part of the training rate */
@@ -222,8 +246,10 @@ static bool out_of_patience(const wr_trainer *t) {
 static wr_status after_update(wr_trainer *t, bool last, wr_error *err) {
     const wr_recipe_train *r = &t->recipe.train;
     wr_status status = WR_OK;
-    bool validated = is_due(t->at->update, r->valid_every) || last;
-    if (is_due(t->at->update, r->report_every) || (last && t->sums.updates > 0))
+    const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update - 1);
+    bool ends = wr_programs_stage(&t->programs, t->at->update) != stage;
+    bool validated = is_due(t->at->update, r->valid_every) || last || ends;
+    if (is_due(t->at->update, r->report_every) || ((last || ends) && t->sums.updates > 0))
         status = report(t, err);
     if (status == WR_OK && validated) status = validate(t, err);
     if (status == WR_OK && (is_due(t->at->update, r->checkpoint_every) || validated))

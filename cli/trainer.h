@@ -17,9 +17,9 @@ typedef struct wr_train_options {
     bool resume;
 } wr_train_options;
 
-/* Sums since the last report. */
+/* Sums since the last report, in the order of the stage's terms. */
 typedef struct wr_train_sums {
-    double loss, nll, tokens, norm, began;
+    double term[WR_TERMS], sentences, tokens, norm, began;
     int64_t updates;
 } wr_train_sums;
 
@@ -30,6 +30,7 @@ typedef struct wr_trainer {
     wr_programs programs;
     wr_session *session;
     wr_batches *batches;
+    wr_fed fed;
     wr_train_log log;
     wr_bar bar;
     wr_str folder;   /* RUN/checkpoints */
@@ -46,12 +47,19 @@ wr_status wr_train(const wr_train_options *o, wr_error *err);
 
 /* ---- parts, in files of their own ---- */
 
-/* trainer_valid.c: NLL per token of the valid split, and BLEU of its translations. */
+/* trainer_valid.c: terms of the loss on the valid split, and BLEU of its translations. */
 typedef struct wr_validation {
-    double nll, bleu; /* bleu < 0: not asked for */
+    double term[WR_TERMS]; /* of the last stage, as reports show them */
+    double nll;            /* per token: of the Transformer, or reconstruction + KL */
+    double bleu;           /* < 0: not asked for */
+    double reconstruction_bleu, length_error; /* FlowSeq; < 0: not asked for */
     char sample[512]; /* "source | translation | reference" of one sentence */
 } wr_validation;
 wr_status wr_trainer_validate(wr_trainer *t, wr_validation *v, wr_error *err);
+
+/* trainer_start.c: what comes before the first update of a stage: values that depend on data, a
+ * fresh optimizer. */
+wr_status wr_trainer_begin_stage(wr_trainer *t, const wr_stage *stage, wr_error *err);
 
 /* trainer_save.c: what a run directory keeps. Open: a directory that holds a run is refused unless
  * it is to be resumed; one that does not gets the recipe and the subword models. Restore:

@@ -58,11 +58,13 @@ wr_status wr_trainer_open_checkpoints(wr_trainer *t, wr_error *err) {
 }
 
 wr_status wr_trainer_restore(wr_trainer *t, wr_error *err) {
-    wr_program *programs[] = {t->programs.update};
+    wr_program *programs[WR_STAGES];
+    for (int i = 0; i < t->programs.stages; i++)
+        programs[i] = t->programs.stage[i].update;
     if (!t->resuming) return WR_OK;
     int keep = t->at->keep;
-    wr_status status =
-        wr_checkpoint_resume(wr_str_text(&t->folder), t->session, 1, programs, t->at, err);
+    wr_status status = wr_checkpoint_resume(wr_str_text(&t->folder), t->session, t->programs.stages,
+                                            programs, t->at, err);
     if (status != WR_OK) return status;
     if (t->at->seed != (uint64_t)t->recipe.train.seed)
         return wr_fail(err, WR_ERR_INPUT,

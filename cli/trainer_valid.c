@@ -1,37 +1,46 @@
 /* trainer_valid.c: validation during training; see trainer.h. */
-#include "cli/feeds.h"
 #include "cli/trainer.h"
 #include "data/score.h"
+#include "models/flowseq_decoder.h"
+#include "models/recipe_flowseq.h"
 #include "models/search.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Sum of the NLL over the valid split, and its tokens. */
-static wr_status sum_nll(wr_trainer *t, const wr_pairs *pairs, double *nll, double *tokens,
-                         wr_error *err) {
+/* Sums of the terms over the valid split. */
+typedef struct sums {
+    double term[WR_TERMS], sentences, tokens;
+} sums;
+
+static wr_status add_batch(wr_trainer *t, const wr_batch *b, sums *x, wr_error *err) {
+    const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
+    wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
+    if (status == WR_OK)
+        status = wr_session_run(t->session, t->programs.valid, t->fed.n, t->fed.feed, err);
+    for (int k = 0; status == WR_OK && k < last->terms; k++)
+        x->term[k] += wr_output_number(t->session, k);
+    x->sentences += t->fed.sentences;
+    x->tokens += t->fed.tokens;
+    return status;
+}
+
+static wr_status sum_terms(wr_trainer *t, const wr_pairs *pairs, sums *x, wr_error *err) {
     wr_batches_options o = wr_batches_defaults();
     o.max_tokens = (size_t)t->recipe.data.max_tokens;
+    o.max_sentences = (size_t)t->recipe.data.max_sentences;
     o.multiple = (size_t)t->recipe.data.length_multiple;
     o.in_order = o.oversize = true;
     o.prefetch = 0;
     wr_batches *batches = NULL;
     wr_status status = wr_batches_open(pairs, &o, &batches, err);
     const wr_batch *b = NULL;
-    int longest = wr_padded_max_len(&t->recipe);
     int64_t left_out = 0;
     while (status == WR_OK && (status = wr_batches_next(batches, &b, err)) == WR_OK && b != NULL) {
-        wr_feed feeds[WR_BATCH_FEEDS];
-        if (b->S > longest || b->T > longest) {
-            left_out += b->B;
-            continue;
-        }
-        wr_batch_feeds(b, feeds);
-        status = wr_session_run(t->session, t->programs.valid, WR_BATCH_FEEDS, feeds, err);
-        if (status != WR_OK) break;
-        *nll += wr_output_number(t->session, WR_SUM_NLL);
-        *tokens += wr_output_number(t->session, WR_SUM_TOKENS);
+        bool fits = b->S <= t->programs.feeding.max_len && b->T <= t->programs.feeding.max_len;
+        if (!fits) left_out += b->B;
+        if (fits) status = add_batch(t, b, x, err);
     }
     wr_batches_close(batches);
     if (status == WR_OK && left_out > 0)
@@ -51,6 +60,16 @@ static void texts_free(texts *x) {
     wr_str_free(&x->text);
     free(x->hyp);
     free(x->ref);
+}
+
+static wr_status bleu_of(const wr_trainer *t, const texts *x, size_t n, double *score,
+                         wr_error *err) {
+    wr_score_options o = {.lowercase = wr_dataset_info_of(t->data)->lowercase};
+    wr_bleu_result bleu = {0};
+    wr_status status =
+        wr_bleu_strings(x->hyp, (const char *const *const[]){x->ref}, 1, n, &o, &bleu, err);
+    *score = bleu.score;
+    return status;
 }
 
 static wr_status decode_texts(const wr_trainer *t, const wr_pairs *pairs,
@@ -75,21 +94,76 @@ static wr_status decode_texts(const wr_trainer *t, const wr_pairs *pairs,
     return status;
 }
 
-static wr_status search(wr_trainer *t, const wr_pairs *pairs, size_t n, wr_translations *out,
-                        wr_error *err) {
+/* The first n pairs as sentences. */
+static wr_sentence *sentences_of(const wr_side *side, size_t n) {
+    wr_sentence *x = malloc(sizeof *x * (n + 1));
+    for (size_t i = 0; x != NULL && i < n; i++) {
+        x[i] = (wr_sentence){0};
+        x[i].id = wr_side_ids(side, i, &x[i].n);
+    }
+    return x;
+}
+
+static wr_status search_transformer(wr_trainer *t, const wr_sentence *src, size_t n,
+                                    wr_translations *out, wr_error *err) {
     wr_transformer model = wr_transformer_of(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
                                              wr_dataset_info_of(t->data)->tgt_vocab, false);
     wr_search_options o = wr_search_defaults(&t->recipe.decode);
     o.cache_bytes = (size_t)128 << 20; /* the caches stay in the training session */
     o.beam = t->recipe.train.valid_decode == WR_RECIPE_VALID_BEAM ? t->recipe.train.valid_beam : 1;
-    wr_sentence *src = malloc(sizeof *src * (n + 1));
-    if (src == NULL) return wr_fail_memory(err, "sentences", n * sizeof *src);
-    for (size_t i = 0; i < n; i++)
-        src[i].id = wr_side_ids(&pairs->src, i, &src[i].n);
     wr_decoder *decoder = NULL;
     wr_status status = wr_decoder_new(&model, t->session, &decoder, err);
     if (status == WR_OK) status = wr_search(decoder, src, n, &o, out, err);
     wr_decoder_free(decoder);
+    return status;
+}
+
+/* BLEU of what the model makes of the posterior's mean, and how well it guesses lengths. */
+static wr_status reconstruct(wr_trainer *t, wr_flowseq_decoder *d, const wr_pairs *pairs,
+                             const wr_sentence *src, const wr_sentence *tgt, size_t n,
+                             wr_validation *v, wr_error *err) {
+    wr_flowseq_measuring o = {.max_tokens = (size_t)t->recipe.data.max_tokens};
+    wr_translations out = {0};
+    texts x = {0};
+    wr_status status = wr_flowseq_reconstruct(d, src, tgt, n, &o, &out, err);
+    if (status == WR_OK) status = decode_texts(t, pairs, &out, &x, err);
+    if (status == WR_OK) status = bleu_of(t, &x, n, &v->reconstruction_bleu, err);
+    if (status == WR_OK)
+        status = wr_flowseq_length_error(d, src, tgt, n, &o, &v->length_error, err);
+    texts_free(&x);
+    wr_translations_free(&out);
+    return status;
+}
+
+static wr_status search_flowseq(wr_trainer *t, const wr_pairs *pairs, const wr_sentence *src,
+                                size_t n, wr_translations *out, wr_validation *v, wr_error *err) {
+    wr_flowseq model;
+    wr_flowseq_search_options o = wr_flowseq_search_defaults(&t->recipe.decode);
+    o.method = WR_RECIPE_ARGMAX;
+    o.max_tokens = (size_t)t->recipe.data.max_tokens;
+    wr_flowseq_decoder *decoder = NULL;
+    wr_sentence *tgt = sentences_of(&pairs->tgt, n);
+    wr_status status = tgt == NULL ? wr_fail_memory(err, "sentences", n * sizeof *tgt) : WR_OK;
+    if (status == WR_OK)
+        status =
+            wr_recipe_flowseq_model(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
+                                    wr_dataset_info_of(t->data)->tgt_vocab, false, &model, err);
+    if (status == WR_OK) status = wr_flowseq_decoder_new(&model, t->session, &decoder, err);
+    if (status == WR_OK) wr_flowseq_decoder_changed(decoder);
+    if (status == WR_OK) status = wr_flowseq_search(decoder, src, n, &o, out, err);
+    if (status == WR_OK) status = reconstruct(t, decoder, pairs, src, tgt, n, v, err);
+    wr_flowseq_decoder_free(decoder);
+    free(tgt);
+    return status;
+}
+
+static wr_status search(wr_trainer *t, const wr_pairs *pairs, size_t n, wr_translations *out,
+                        wr_validation *v, wr_error *err) {
+    wr_sentence *src = sentences_of(&pairs->src, n);
+    if (src == NULL) return wr_fail_memory(err, "sentences", n * sizeof *src);
+    wr_status status = t->recipe.model.type == WR_RECIPE_FLOWSEQ
+                           ? search_flowseq(t, pairs, src, n, out, v, err)
+                           : search_transformer(t, src, n, out, err);
     free(src);
     return status;
 }
@@ -99,13 +173,10 @@ static wr_status score(wr_trainer *t, const wr_pairs *pairs, wr_validation *v, w
     if (limit > 0 && limit < n) n = limit;
     wr_translations out = {0};
     texts x = {0};
-    wr_status status = search(t, pairs, n, &out, err);
+    wr_status status = search(t, pairs, n, &out, v, err);
     if (status == WR_OK) status = decode_texts(t, pairs, &out, &x, err);
     if (status == WR_OK) {
-        wr_score_options o = {.lowercase = wr_dataset_info_of(t->data)->lowercase};
-        wr_bleu_result bleu = {0};
-        status = wr_bleu_strings(x.hyp, (const char *const *const[]){x.ref}, 1, n, &o, &bleu, err);
-        v->bleu = bleu.score;
+        status = bleu_of(t, &x, n, &v->bleu, err);
         size_t which = (size_t)t->at->update % n;
         snprintf(v->sample, sizeof v->sample, "%.160s | %.160s | %.160s",
                  wr_side_text(&pairs->src, which), x.hyp[which], x.ref[which]);
@@ -115,12 +186,26 @@ static wr_status score(wr_trainer *t, const wr_pairs *pairs, wr_validation *v, w
     return status;
 }
 
+/* The negative log-likelihood per token, or what bounds it: reconstruction + KL. */
+static double nll_per_token(const wr_stage *last, const sums *x) {
+    double nll = 0;
+    for (int k = 0; k < last->terms; k++) {
+        const char *name = last->term[k].name;
+        if (strcmp(name, "nll") == 0 || strcmp(name, "recon") == 0 || strcmp(name, "kl") == 0)
+            nll += x->term[k];
+    }
+    return x->tokens > 0 ? nll / x->tokens : 0;
+}
+
 wr_status wr_trainer_validate(wr_trainer *t, wr_validation *v, wr_error *err) {
     const wr_pairs *pairs = wr_dataset_pairs(t->data, WR_VALID);
-    double nll = 0, tokens = 0;
-    *v = (wr_validation){.bleu = -1};
-    wr_status status = sum_nll(t, pairs, &nll, &tokens, err);
-    v->nll = tokens > 0 ? nll / tokens : 0;
+    const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
+    sums x = {0};
+    *v = (wr_validation){.bleu = -1, .reconstruction_bleu = -1};
+    wr_status status = sum_terms(t, pairs, &x, err);
+    v->nll = nll_per_token(last, &x);
+    for (int k = 0; k < last->terms; k++)
+        v->term[k] = wr_term_value(&t->programs, &last->term[k], x.term[k], x.sentences, x.tokens);
     if (status == WR_OK && t->recipe.train.valid_decode != WR_RECIPE_VALID_NONE)
         status = score(t, pairs, v, err);
     return status;

@@ -63,6 +63,7 @@ void wr_graph_free(wr_graph *g) {
     free(g->attr);
     free(g->slot);
     free(g->hash);
+    free(g->rebuilt);
     free(g);
 }
 

@@ -21,6 +21,8 @@ struct wr_graph {
     bool out_of_memory;
     uint32_t scope; /* where new nodes go */
     wr_derivation derivation;
+    uint32_t *rebuilt; /* per node: what the backward part reads instead, 0: nothing else */
+    size_t n_rebuilt;
 };
 
 /* What a node is made of; inputs and attributes are copied. */
@@ -43,6 +45,8 @@ uint32_t wr__node_add(wr_graph *g, const wr__made *m);
 /* Copy node `id` of `from` with inputs already mapped. `unique` keeps it apart from equal nodes. */
 uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uint32_t *in,
                        bool unique);
+/* recompute.c: is there anything that the backward part makes again? */
+bool wr__is_any_recomputed(const wr_graph *g);
 /* Record a diagnostic (copied). */
 void wr__diagnose(wr_graph *g, const wr_str *text);
 void wr__out_of_memory(wr_graph *g);

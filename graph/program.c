@@ -82,92 +82,6 @@ wr_graph *wr_pass_run(const wr_pass *pass, const wr_graph *g, int n_roots, uint3
     return NULL;
 }
 
-/* ---- recomputation ---- */
-
-typedef struct recompute {
-    const wr_graph *old;
-    wr_graph *now;
-    uint32_t *map, *again; /* the copy for the forward part, and the one made again */
-    bool ok;
-} recompute;
-
-static bool is_recomputed(const wr_graph *g, uint32_t id) {
-    const wr_node *x = wr_node_at(g, id);
-    return x->role == WR_FORWARD && wr_scope_is_recomputed(g, x->scope) &&
-           !(x->op->traits & (WR_SOURCE | WR_STATEFUL)) && x->op != &wr_op_output;
-}
-
-/* The outermost marked scope that a node stands in, 0: none. */
-static uint32_t marked_scope(const wr_graph *g, uint32_t id) {
-    uint32_t scope = wr_node_at(g, id)->scope, marked = 0;
-    for (; wr_scope_is_recomputed(g, scope); scope = wr_scope_parent(g, scope))
-        marked = scope;
-    return marked;
-}
-
-static uint32_t copy_with(recompute *c, uint32_t id, bool again);
-
-/* What backward node `reader` reads in place of old node `id`. What comes from outside its scope is
- * that scope's input and was kept; only what its own scope made is made again. */
-static uint32_t backward_operand(recompute *c, uint32_t reader, uint32_t id) {
-    const wr_node *x = wr_node_at(c->old, id);
-    if (x->op == &wr_op_output) {
-        uint32_t first = backward_operand(c, reader, wr_node_inputs(c->old, id)[0]);
-        return first + (uint32_t)wr_node_attrs(c->old, id)[0].i;
-    }
-    if (!is_recomputed(c->old, id) || marked_scope(c->old, id) != marked_scope(c->old, reader))
-        return c->map[id];
-    if (c->again[id] == 0) c->again[id] = copy_with(c, id, true);
-    return c->again[id];
-}
-
-static uint32_t copy_with(recompute *c, uint32_t id, bool again) {
-    const wr_node *x = wr_node_at(c->old, id);
-    bool backward = again || x->role == WR_GRADIENT;
-    uint32_t *in = malloc(sizeof *in * (x->n_in + 1u));
-    if (in == NULL) {
-        c->ok = false;
-        return 0;
-    }
-    for (int k = 0; k < x->n_in; k++) {
-        uint32_t operand = wr_node_inputs(c->old, id)[k];
-        in[k] = backward ? backward_operand(c, id, operand) : c->map[operand];
-    }
-    uint32_t made = wr__node_copy(c->now, c->old, id, in, again);
-    if (made == 0) c->ok = false;
-    if (made != 0) c->now->node[made].origin = again ? c->map[id] : c->map[x->origin];
-    if (made != 0 && again) c->now->node[made].role = WR_RECOMPUTED;
-    free(in);
-    return made;
-}
-
-wr_graph *wr_pass_recompute(const wr_graph *g, int n_roots, uint32_t *roots) {
-    uint32_t n = wr_node_count(g);
-    bool *live = wr_live_nodes(g, n_roots, roots);
-    recompute c = {.old = g,
-                   .now = wr_graph_like(g),
-                   .map = calloc(n, sizeof *c.map),
-                   .again = calloc(n, sizeof *c.again),
-                   .ok = true};
-    c.ok = live != NULL && c.now != NULL && c.map != NULL && c.again != NULL;
-    for (uint32_t id = 1; c.ok && id < n; id++) {
-        if (!live[id]) continue;
-        const wr_node *x = wr_node_at(g, id);
-        if (x->op == &wr_op_output)
-            c.map[id] = c.map[wr_node_inputs(g, id)[0]] + (uint32_t)wr_node_attrs(g, id)[0].i;
-        else
-            c.map[id] = copy_with(&c, id, false);
-    }
-    for (int i = 0; c.ok && i < n_roots; i++)
-        roots[i] = c.map[roots[i]];
-    free(live);
-    free(c.map);
-    free(c.again);
-    if (c.ok) return c.now;
-    wr_graph_free(c.now);
-    return NULL;
-}
-
 /* ---- programs ---- */
 
 struct wr_program {
@@ -181,12 +95,6 @@ struct wr_program {
 
 static const wr_rule NO_RULES[] = {NULL};
 static const wr_pass COPY = {.name = "copy", .rules = NO_RULES};
-
-static bool any_recomputed(const wr_graph *g) {
-    for (uint32_t id = 1; id < wr_node_count(g); id++)
-        if (is_recomputed(g, id)) return true;
-    return false;
-}
 
 static wr_status refuse(const wr_graph *g, int n, const wr *outputs, wr_error *err) {
     wr_status status = wr_graph_status(g, err);
@@ -213,8 +121,8 @@ static bool collect_inputs(wr_program *p) {
 }
 
 static bool run_passes(wr_program *p, const wr_graph *g, const wr_pass *const *passes) {
-    p->g = any_recomputed(g) ? wr_pass_recompute(g, p->n_roots, p->root)
-                             : wr_pass_run(&COPY, g, p->n_roots, p->root);
+    p->g = wr__is_any_recomputed(g) ? wr_pass_recompute(g, p->n_roots, p->root)
+                                    : wr_pass_run(&COPY, g, p->n_roots, p->root);
     for (; p->g != NULL && passes != NULL && *passes != NULL; passes++) {
         wr_graph *next = wr_pass_run(*passes, p->g, p->n_roots, p->root);
         wr_graph_free(p->g);

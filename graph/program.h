@@ -37,6 +37,11 @@ static inline wr wr_rewrite_map(const wr_rewrite *r, uint32_t old_id) {
     return (wr){r->now, r->map[old_id]};
 }
 
+/* The backward part reads node `by`, of equal value, in place of `id`, and computes it only then:
+ * for values that are cheaper to make again than to keep. `by` = `id` keeps it. False when memory
+ * is out. */
+bool wr_node_rebuild(wr_graph *g, uint32_t id, uint32_t by);
+
 /* Nodes of scopes marked with wr_scope_recompute that gradients read are made again right before
  * their first reader in the backward part, so their buffers need not be kept. */
 wr_graph *wr_pass_recompute(const wr_graph *g, int n_roots, uint32_t *roots);
