@@ -459,8 +459,8 @@ static wr_status add_losses(wr_curves *c, const term **of, size_t n, const term 
 }
 
 static wr_status add_group(wr_curves *c, group g, bool *found, wr_error *err) {
-    const term **of = malloc(2 * sizeof *of * (c->terms + 1));
-    if (of == NULL) return wr_fail_memory(err, "curves", c->terms * sizeof *of);
+    const term **of = malloc(2 * sizeof(term *) * (c->terms + 1));
+    if (of == NULL) return wr_fail_memory(err, "curves", c->terms * sizeof(term *));
     size_t n = choose_terms(c, g, of);
     wr_status status = WR_OK;
     *found = n > 0;
@@ -475,8 +475,8 @@ static wr_status add_group(wr_curves *c, group g, bool *found, wr_error *err) {
 }
 
 static wr_status add_named(wr_curves *c, const char *name, bool *found, wr_error *err) {
-    const term **of = malloc(sizeof *of * (c->terms + 1));
-    if (of == NULL) return wr_fail_memory(err, "curves", c->terms * sizeof *of);
+    const term **of = malloc(sizeof(term *) * (c->terms + 1));
+    if (of == NULL) return wr_fail_memory(err, "curves", c->terms * sizeof(term *));
     size_t n = 0;
     for (size_t i = 0; i < c->terms; i++)
         if (strcmp(c->term[i].name, name) == 0) of[n++] = &c->term[i];

@@ -238,7 +238,7 @@ static wr_status choose_lines(job *j, wr_error *err) {
     bool same = same_model(j->run.src, wr_dataset_src_model(j->data));
     wr_ids own = {0};
     wr_status status = WR_OK;
-    j->sentence = malloc(sizeof *j->sentence * (n + 1));
+    j->sentence = calloc(n + 1, sizeof *j->sentence);
     if (j->sentence == NULL) return wr_fail_memory(err, "sentences", n * sizeof *j->sentence);
     for (size_t i = 0; status == WR_OK && i < n; i++)
         status = choose_line(j, i, same, &own, err);
@@ -489,6 +489,10 @@ static wr_status run(job *j, options *o, wr_error *err) {
     } else {
         status = wr_run_open(&o->run, &j->run, err);
         if (status == WR_OK) status = wr_run_search_options(&j->run, &o->search, &j->search, err);
+        if (status == WR_OK && (j->run.src == NULL || j->run.tgt == NULL))
+            status =
+                wr_fail(err, WR_ERR_INPUT,
+                        "%s has no subword models, so that it cannot translate text", o->run.dir);
         if (status == WR_OK) status = check_teacher(j, err);
         if (status == WR_OK) status = translate(j, err);
     }

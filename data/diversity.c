@@ -14,7 +14,7 @@ void wr_groups_free(wr_groups *groups) {
 
 static wr_status reserve(wr_groups *g, size_t lines, wr_error *err) {
     *g = (wr_groups){0};
-    g->at = malloc(sizeof *g->at * (lines + 1));
+    g->at = calloc(lines + 1, sizeof *g->at);
     g->candidate = malloc(sizeof *g->candidate * (lines + 1));
     if (g->at != NULL && g->candidate != NULL) return WR_OK;
     return wr_fail_memory(err, "candidates", sizeof *g->candidate * (lines + 1));
@@ -56,12 +56,14 @@ static size_t read_number(const char **at) {
     return number;
 }
 
-/* Skip a number and its tab. */
-static bool skip_score(const char **at) {
-    char *end;
-    strtod(*at, &end);
-    if (end == *at || *end != '\t') return false;
-    *at = end + 1;
+/* Skip two numbers, each with its tab. */
+static bool skip_scores(const char **at) {
+    for (int i = 0; i < 2; i++) {
+        char *end;
+        strtod(*at, &end);
+        if (end == *at || *end != '\t') return false;
+        *at = end + 1;
+    }
     return true;
 }
 
@@ -74,7 +76,7 @@ static wr_status read_numbered(const wr_text *text, size_t i, bool scores, wr_gr
                        "%s:%zu: does not begin with the number of a sentence and a tab, as `weir "
                        "translate --nbest` writes; with plain lines use --group N",
                        text->path, i + 1);
-    if (scores && (!skip_score(&at) || !skip_score(&at)))
+    if (scores && !skip_scores(&at))
         return wr_fail(err, WR_ERR_INPUT,
                        "%s:%zu: has no two scores behind the sentence's number; leave out --scores "
                        "unless `weir translate` had it too",

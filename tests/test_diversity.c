@@ -43,12 +43,11 @@ static uint64_t draw(uint64_t *state, uint64_t n) {
 
 static void draw_line(uint64_t *state, char *line) {
     static const char *const words[] = {"a", "cat", "sat", "on", "the", "mat"};
-    size_t n = draw(state, 9);
+    size_t n = draw(state, 9), at = 0;
     line[0] = '\0';
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0) strcat(line, " ");
-        strcat(line, words[draw(state, 6)]);
-    }
+    for (size_t i = 0; i < n; i++)
+        at +=
+            (size_t)snprintf(line + at, LINE - at, "%s%s", i > 0 ? " " : "", words[draw(state, 6)]);
 }
 
 static void draw_sample(sample *s, uint64_t seed, size_t fixed) {
@@ -58,7 +57,7 @@ static void draw_sample(sample *s, uint64_t seed, size_t fixed) {
         s->k[i] = fixed > 0 ? fixed : 1 + draw(&state, MOST);
         for (size_t c = 0; c < s->k[i]; c++, s->n++) {
             draw_line(&state, s->y[i][c]);
-            if (c > 0 && draw(&state, 4) == 0) strcpy(s->y[i][c], s->y[i][c - 1]);
+            if (c > 0 && draw(&state, 4) == 0) memcpy(s->y[i][c], s->y[i][c - 1], LINE);
             snprintf(s->lines[s->n], sizeof s->lines[0], "%zu\t%s", i + 1, s->y[i][c]);
             s->numbered[s->n] = s->lines[s->n];
         }

@@ -301,9 +301,11 @@ static void test_crowded(void **unused) {
     uint64_t state = 3;
     for (int i = 0; i < POINTS; i++)
         x[i] = 1000.0 * (i + 1);
-    for (int r = 0; r < RUNS; r++) {
-        memset(names[r], "aWm<&\"'z.-_"[r], (size_t)(r * r * 2 + 1));
-        if (r == 3) strcpy(names[r], "größe \xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E run");
+    for (size_t r = 0; r < RUNS; r++) {
+        memset(names[r], "aWm<&\"'z.-_"[r], r * r * 2 + 1);
+        if (r == 3)
+            snprintf(names[r], sizeof names[0], "%s",
+                     "größe \xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E run");
         key[r] = names[r];
     }
     for (int t = 0; t < TERMS; t++)
@@ -368,7 +370,7 @@ static const char *write_log(int number, const char *text) {
 
 static int make_folder(void **unused) {
     (void)unused;
-    strcpy(folder, "/tmp/weir_test_plot_XXXXXX");
+    snprintf(folder, sizeof folder, "%s", "/tmp/weir_test_plot_XXXXXX");
     return mkdtemp(folder) == NULL;
 }
 
