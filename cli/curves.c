@@ -220,7 +220,8 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* What is no loss term: counters, sizes of the work, settings that follow a schedule. */
+/* What is no loss term: counters, sizes of the work, settings that follow a schedule, errors in
+ * units of their own. */
 static group group_of(const char *name) {
     static const char *const other[] = {"epoch",  "seconds", "skipped",     "tokens", "sentences",
                                         "batch",  "step",    "temperature", "phase",  "threads",
@@ -232,7 +233,7 @@ static group group_of(const char *name) {
     for (size_t i = 0; i < sizeof other / sizeof other[0]; i++)
         if (strcmp(name, other[i]) == 0) return OTHER;
     if (strstr(name, "weight") != NULL || ends_with(name, "_seconds") ||
-        ends_with(name, "_bytes") || ends_with(name, "_tokens"))
+        ends_with(name, "_bytes") || ends_with(name, "_tokens") || ends_with(name, "_error"))
         return OTHER;
     return LOSS;
 }
