@@ -1,10 +1,7 @@
 /* evaluate.c: `weir evaluate`: loss terms of a trained model on data, as TSV. */
-#include "cli/cli.h"
-#include "cli/run_dir.h"
-#include "data/dataset.h"
+#include "cli/evaluate_internal.h"
 #include "data/filter.h"
 #include "data/score.h"
-#include "data/text.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,36 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SRC, TGT, SIDES };
+enum { SRC = WR_EVALUATE_SRC, TGT = WR_EVALUATE_TGT, SIDES = WR_EVALUATE_SIDES };
 /* Seconds between lines of progress where there is no terminal. */
 enum { PLAIN_SECONDS = 30 };
 
-typedef struct options {
-    wr_run_options run;
-    wr_run_search search;
-    const char *data, *split, *ids[SIDES];
-    int64_t max_tokens;
-    bool per_sentence;
-    wr_list set;
-} options;
-
-/* The pairs come from a dataset, or from files of ids. */
-typedef struct job {
-    const options *o;
-    wr_run run;
-    wr_dataset *data;
-    const wr_pairs *pairs;        /* NULL with files of ids */
-    wr_text text[SIDES];          /* the files */
-    wr_ids pool[SIDES];           /* their ids */
-    size_t *from[SIDES];          /* [n] where a line's ids begin in the pool */
-    wr_sentence *sentence[SIDES]; /* [n] */
-    size_t n;
-    double *nll; /* [n] */
-    wr_search_options search;
-    wr_translations out;
-    double bleu, chrf;
-    wr_bar bar;
-} job;
+typedef wr_evaluate_options options;
+typedef wr_evaluation job;
 
 /* ---- ids from files ---- */
 
@@ -53,7 +26,7 @@ static wr_status bad_id(const job *j, int side, size_t line, const char *at, int
                    j->text[side].path, line + 1, at, vocab - 1);
 }
 
-/* The model's own end of sentence is added by scoring; one that the line has is that one. */
+/* A Transformer's end of sentence is added by scoring; one that the line has is that one. */
 static wr_status read_line(job *j, int side, size_t line, int vocab, wr_error *err) {
     wr_ids *pool = &j->pool[side];
     const char *at = j->text[side].line[line];
@@ -70,12 +43,13 @@ static wr_status read_line(job *j, int side, size_t line, int vocab, wr_error *e
         pool->id[pool->n++] = (int32_t)id;
         at = end;
     }
+    if (j->run.flowseq != NULL) return wr__evaluate_check_line(j, side, line, err);
     if (pool->n > j->from[side][line] && pool->id[pool->n - 1] == WR_EOS_ID) pool->n--;
     return WR_OK;
 }
 
 static wr_status read_side(job *j, int side, wr_error *err) {
-    int vocab = wr_subword_vocab(side == SRC ? j->run.src : j->run.tgt);
+    int vocab = side == SRC ? j->run.src_vocab : j->run.tgt_vocab;
     for (size_t i = 0; i < j->n; i++) {
         wr_status status = read_line(j, side, i, vocab, err);
         if (status != WR_OK) return status;
@@ -90,8 +64,7 @@ static wr_status read_side(job *j, int side, wr_error *err) {
 
 static wr_status reserve(job *j, size_t n, wr_error *err) {
     j->n = n;
-    j->nll = malloc(sizeof *j->nll * (n + 1));
-    bool ok = j->nll != NULL;
+    bool ok = true;
     for (int side = 0; side < SIDES; side++) {
         j->from[side] = malloc(sizeof *j->from[side] * (n + 1));
         j->sentence[side] = malloc(sizeof *j->sentence[side] * (n + 1));
@@ -133,7 +106,8 @@ static wr_split split_of(const char *name) {
 }
 
 static wr_status read_dataset(job *j, wr_error *err) {
-    wr_status status = wr_dataset_open(j->o->data, &j->data, err);
+    wr_status status = wr_run_needs_text(&j->run, j->o->run.dir, err);
+    if (status == WR_OK) status = wr_dataset_open(j->o->data, &j->data, err);
     if (status == WR_OK) status = same_model(j, wr_dataset_src_model(j->data), j->run.src, err);
     if (status == WR_OK) status = same_model(j, wr_dataset_tgt_model(j->data), j->run.tgt, err);
     if (status != WR_OK) return status;
@@ -152,13 +126,14 @@ static wr_status read_dataset(job *j, wr_error *err) {
 
 /* ---- BLEU and chrF ---- */
 
-/* Translations as C strings one after the other; `hyp` [n] points at them. */
-static wr_status spell(const job *j, wr_str *text, const char **hyp, wr_error *err) {
+/* The best translations as C strings one after the other; `hyp` [n] points at them. */
+static wr_status spell(const job *j, const wr_translations *out, wr_str *text, const char **hyp,
+                       wr_error *err) {
     size_t *at = malloc(sizeof *at * (j->n + 1));
     wr_status status = at == NULL ? wr_fail_memory(err, "translations", sizeof *at * j->n) : WR_OK;
     for (size_t i = 0; status == WR_OK && i < j->n; i++) {
         at[i] = text->len;
-        status = wr_run_text(&j->run, &j->out.hyp[i * j->out.nbest], text, err);
+        status = wr_run_text(&j->run, &out->hyp[i * out->nbest], text, err);
         wr_str_bytes(text, "", 1);
     }
     if (status == WR_OK && text->oom) status = wr_fail_memory(err, "translations", text->len);
@@ -168,7 +143,8 @@ static wr_status spell(const job *j, wr_str *text, const char **hyp, wr_error *e
     return status;
 }
 
-static wr_status compare(job *j, const char **hyp, const char **ref, wr_error *err) {
+static wr_status compare(const job *j, const char **hyp, const char **ref,
+                         wr_evaluate_scores *scores, wr_error *err) {
     wr_score_options o = {.lowercase = wr_dataset_info_of(j->data)->lowercase};
     wr_bleu_result bleu = {0};
     wr_chrf_result chrf = {0};
@@ -177,54 +153,75 @@ static wr_status compare(job *j, const char **hyp, const char **ref, wr_error *e
     const char *const *const refs[] = {ref};
     wr_status status = wr_bleu_strings(hyp, refs, 1, j->n, &o, &bleu, err);
     if (status == WR_OK) status = wr_chrf_strings(hyp, refs, 1, j->n, &o, &chrf, err);
-    j->bleu = bleu.score;
-    j->chrf = chrf.score;
+    *scores = (wr_evaluate_scores){bleu.score, chrf.score};
     return status;
 }
 
-static void show_progress(void *context, size_t done, size_t total) {
-    job *j = context;
-    bool short_work = wr_now() - j->bar.began < PLAIN_SECONDS;
-    if (!j->bar.terminal && short_work) return;
-    wr_bar_show(&j->bar, (double)done / (double)total, "%zu of %zu sentences", done, total);
-}
-
-static wr_status translate(job *j, wr_error *err) {
-    j->search.progress = show_progress;
-    j->search.context = j;
-    wr_status status = wr_search(j->run.decoder, j->sentence[SRC], j->n, &j->search, &j->out, err);
-    if (status != WR_OK) return status;
+wr_status wr__evaluate_compare(const wr_evaluation *j, const wr_translations *out,
+                               wr_evaluate_scores *scores, wr_error *err) {
     wr_str text = {0};
     const char **hyp = malloc(sizeof *hyp * (j->n + 1)), **ref = malloc(sizeof *ref * (j->n + 1));
-    status = hyp == NULL || ref == NULL ? wr_fail_memory(err, "translations", j->n * sizeof *hyp)
-                                        : spell(j, &text, hyp, err);
-    if (status == WR_OK) status = compare(j, hyp, ref, err);
+    wr_status status = hyp == NULL || ref == NULL
+                           ? wr_fail_memory(err, "translations", j->n * sizeof *hyp)
+                           : spell(j, out, &text, hyp, err);
+    if (status == WR_OK) status = compare(j, hyp, ref, scores, err);
     wr_str_free(&text);
     free(hyp);
     free(ref);
     return status;
 }
 
-/* ---- output ---- */
-
-static void print_sentences(const job *j) {
-    printf("sentence\tnll\ttokens\n");
-    for (size_t i = 0; i < j->n; i++)
-        printf("%zu\t%.9g\t%zu\n", i + 1, j->nll[i], j->sentence[TGT][i].n + 1);
+void wr__evaluate_progress(void *context, size_t done, size_t total) {
+    job *j = context;
+    bool short_work = wr_now() - j->bar.began < PLAIN_SECONDS;
+    if (!j->bar.terminal && short_work) return;
+    wr_bar_show(&j->bar, (double)done / (double)total, "%zu of %zu sentences", done, total);
 }
 
-static void print_totals(const job *j) {
+wr_status wr__evaluate_translate(wr_evaluation *j, wr_evaluate_scores *scores, wr_error *err) {
+    wr_status status = wr_run_translate(&j->searcher, j->sentence[SRC], j->n, wr__evaluate_progress,
+                                        j, &j->out, err);
+    return status == WR_OK ? wr__evaluate_compare(j, &j->out, scores, err) : status;
+}
+
+/* ---- a Transformer ---- */
+
+static void print_sentences(const job *j, const double *nll) {
+    printf("sentence\tnll\ttokens\n");
+    for (size_t i = 0; i < j->n; i++)
+        printf("%zu\t%.9g\t%zu\n", i + 1, nll[i], j->sentence[TGT][i].n + 1);
+}
+
+static void print_totals(const job *j, const double *each, const wr_evaluate_scores *scores) {
     double nll = 0;
     size_t tokens = 0;
     for (size_t i = 0; i < j->n; i++) {
-        nll += j->nll[i];
+        nll += each[i];
         tokens += j->sentence[TGT][i].n + 1;
     }
     bool scored = j->o->search.method != NULL;
     printf("sentences\ttokens\tnll\tppl%s\n", scored ? "\tbleu\tchrf" : "");
     printf("%zu\t%zu\t%.9g\t%.6g", j->n, tokens, nll, exp(nll / (double)tokens));
-    if (scored) printf("\t%.4f\t%.4f", j->bleu, j->chrf);
+    if (scored) printf("\t%.4f\t%.4f", scores->bleu, scores->chrf);
     printf("\n");
+}
+
+static wr_status measure_transformer(job *j, wr_error *err) {
+    const options *o = j->o;
+    wr_evaluate_scores scores = {0};
+    double *nll = malloc(sizeof *nll * (j->n + 1));
+    wr_decoder_scoring scoring = {
+        .max_tokens = (size_t)o->max_tokens, .progress = wr__evaluate_progress, .context = j};
+    wr_status status = nll == NULL ? wr_fail_memory(err, "losses", sizeof *nll * j->n)
+                                   : wr_decoder_score(j->run.decoder, j->sentence[SRC],
+                                                      j->sentence[TGT], j->n, &scoring, nll, err);
+    if (status == WR_OK && o->search.method != NULL)
+        status = wr__evaluate_translate(j, &scores, err);
+    wr_bar_end(&j->bar);
+    if (status == WR_OK && o->per_sentence) print_sentences(j, nll);
+    if (status == WR_OK && !o->per_sentence) print_totals(j, nll, &scores);
+    free(nll);
+    return status;
 }
 
 /* ---- the command ---- */
@@ -248,21 +245,15 @@ static wr_status check_options(const options *o, wr_error *err) {
 
 static wr_status measure(job *j, wr_error *err) {
     const options *o = j->o;
+    if (j->run.flowseq == NULL && o->posterior != NULL)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--posterior is for a FlowSeq, but the run is a Transformer");
     wr_status status = o->data != NULL ? read_dataset(j, err) : read_ids(j, err);
     if (status != WR_OK) return status;
     wr_bar_begin(&j->bar, PLAIN_SECONDS);
-    wr_decoder_scoring scoring = {
-        .max_tokens = (size_t)o->max_tokens, .progress = show_progress, .context = j};
-    status = wr_decoder_score(j->run.decoder, j->sentence[SRC], j->sentence[TGT], j->n, &scoring,
-                              j->nll, err);
-    if (status == WR_OK && o->search.method != NULL) status = translate(j, err);
+    status = j->run.flowseq != NULL ? wr__evaluate_flowseq(j, err) : measure_transformer(j, err);
     wr_bar_end(&j->bar);
-    if (status != WR_OK) return status;
-    if (o->per_sentence)
-        print_sentences(j);
-    else
-        print_totals(j);
-    return WR_OK;
+    return status;
 }
 
 static wr_status evaluate(options *o, wr_error *err) {
@@ -271,7 +262,8 @@ static wr_status evaluate(options *o, wr_error *err) {
     if (status != WR_OK) return status;
     o->run.set = &o->set;
     status = wr_run_open(&o->run, &j.run, err);
-    if (status == WR_OK) status = wr_run_search_options(&j.run, &o->search, &j.search, err);
+    if (status == WR_OK)
+        status = wr_run_searcher_open(&j.run, &o->run, &o->search, &j.searcher, err);
     if (status == WR_OK) status = measure(&j, err);
     wr_translations_free(&j.out);
     for (int side = 0; side < SIDES; side++) {
@@ -280,8 +272,8 @@ static wr_status evaluate(options *o, wr_error *err) {
         free(j.from[side]);
         free(j.sentence[side]);
     }
-    free(j.nll);
     wr_dataset_free(j.data);
+    wr_run_searcher_close(&j.searcher);
     wr_run_close(&j.run);
     return status;
 }
@@ -302,14 +294,14 @@ int wr_cmd_evaluate(int argc, char **argv) {
          .help = "the same for the target"},
         {"--per-sentence", WR_OPT_FLAG, &o.per_sentence,
          .help = "a line for each sentence instead of the totals"},
-        {"--decode", WR_OPT_STRING, &s->method, .choices = "greedy|beam",
+        {"--posterior", WR_OPT_STRING, &o.posterior, .choices = "mean|sample",
+         .help =
+             "a FlowSeq's latent variables: the mean, which it is without the option, or drawn"},
+        {"--posterior-samples", WR_OPT_INT, &o.posterior_samples, .value = "K", .fallback = "3",
+         .min = 1, .max = 10000, .help = "of a sentence with --posterior sample"},
+        {"--decode", WR_OPT_STRING, &s->method, .choices = WR_RUN_SEARCH_METHODS,
          .help = "translate the split, too, and give BLEU and chrF"},
-        {"--beam", WR_OPT_INT, &s->beam, .value = "K", .min = 1, .max = 1000,
-         .given = &s->beam_given, .help = "hypotheses kept; without it as the recipe says"},
-        {"--alpha", WR_OPT_REAL, &s->alpha, .min = 0, .max = 10, .given = &s->alpha_given,
-         .help = "exponent of the length normalisation; without it as the recipe says"},
-        {"--max-sentences", WR_OPT_INT, &s->max_sentences, .value = "B", .min = 1, .max = 100000,
-         .help = "sentences translated together; without it as the recipe says"},
+        WR_RUN_SEARCH_OPTS(s),
         {"--max-tokens", WR_OPT_INT, &o.max_tokens, .fallback = "2048", .min = 1, .max = 1e9,
          .help = "tokens scored together, padding included"},
         {"--checkpoint", WR_OPT_STRING, &o.run.checkpoint, .value = "NAME", .fallback = "best",
@@ -327,7 +319,11 @@ int wr_cmd_evaluate(int argc, char **argv) {
         .opts = table,
         .opt_n = WR_COUNT(table),
         .notes = "nll is -log p(target | source) in nats, tokens counts the end of sentence.\n"
-                 "A line of ids holds no begin of sentence; its end (id 3) may be left out.\n"
+                 "A line of ids holds no begin of sentence; its end (id 3) may be left out, but "
+                 "not\n"
+                 "for a FlowSeq, which reads ids as they are: a source with its end, a target "
+                 "filled\n"
+                 "with ends up to a multiple of the model's unit.\n"
                  "Example: weir evaluate RUN --data DIR --split test --decode beam"};
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;

@@ -2,6 +2,7 @@
 #include "cli/run_dir.h"
 
 #include "cli/programs.h"
+#include "models/recipe_flowseq.h"
 #include "optim/checkpoint.h"
 
 #include <stdlib.h>
@@ -45,18 +46,47 @@ static bool has_file(const char *dir, const char *name) {
     return has;
 }
 
+/* A run that was imported has no subword models, and its recipe tells the vocabularies. */
+static bool has_no_text(const char *dir, const wr_run *run) {
+    return run->recipe.data.src_vocab > 0 && run->recipe.data.tgt_vocab > 0 &&
+           !has_file(dir, "source.model") && !has_file(dir, "target.model");
+}
+
 static wr_status load_subwords(const char *dir, wr_run *run, wr_error *err) {
+    wr_status status = WR_OK;
     if (has_file(dir, "joint.model")) {
-        wr_status status = load_subword(dir, "joint.model", &run->src, err);
+        status = load_subword(dir, "joint.model", &run->src, err);
         run->tgt = run->src;
-        return status;
+    } else if (has_no_text(dir, run)) {
+        run->src_vocab = run->recipe.data.src_vocab;
+        run->tgt_vocab = run->recipe.data.tgt_vocab;
+        return WR_OK;
+    } else {
+        status = load_subword(dir, "source.model", &run->src, err);
+        if (status == WR_OK) status = load_subword(dir, "target.model", &run->tgt, err);
     }
-    wr_status status = load_subword(dir, "source.model", &run->src, err);
-    if (status == WR_OK) status = load_subword(dir, "target.model", &run->tgt, err);
-    return status;
+    if (status != WR_OK) return status;
+    run->src_vocab = wr_subword_vocab(run->src);
+    run->tgt_vocab = wr_subword_vocab(run->tgt);
+    return WR_OK;
+}
+
+wr_status wr_run_needs_text(const wr_run *run, const char *dir, wr_error *err) {
+    if (run->src != NULL && run->tgt != NULL) return WR_OK;
+    return wr_fail(
+        err, WR_ERR_INPUT,
+        "%s has no subword models (joint.model, or source.model and target.model), so it "
+        "reads token ids only: weir evaluate --src-ids FILE --tgt-ids FILE",
+        dir);
 }
 
 /* ---- parameters ---- */
+
+/* A program that reads every parameter. */
+static wr_status reading_program(wr_run *run, wr_program **program, wr_error *err) {
+    return run->flowseq != NULL ? wr_flowseq_decoder_program(run->flowseq, program, err)
+                                : wr_decoder_program(run->decoder, program, err);
+}
 
 static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error *err) {
     bool number = strspn(o->checkpoint, "0123456789") == strlen(o->checkpoint);
@@ -67,7 +97,7 @@ static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error 
     wr_status status =
         folder == NULL || which.oom ? wr_fail_memory(err, "a path", which.len) : WR_OK;
     if (status == WR_OK) status = wr_checkpoint_locate(folder, wr_str_text(&which), &file, err);
-    if (status == WR_OK) status = wr_decoder_program(run->decoder, &program, err);
+    if (status == WR_OK) status = reading_program(run, &program, err);
     if (status == WR_OK)
         status = wr_checkpoint_load(wr_str_text(&file), run->session, 1, &program, false, err);
     free(folder);
@@ -78,13 +108,22 @@ static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error 
 
 /* ---- the whole ---- */
 
+static wr_status open_decoder(wr_run *run, wr_error *err) {
+    if (run->recipe.model.type != WR_RECIPE_FLOWSEQ) {
+        wr_transformer t = wr_transformer_of(&run->recipe, run->src_vocab, run->tgt_vocab, false);
+        return wr_decoder_new(&t, run->session, &run->decoder, err);
+    }
+    wr_flowseq f;
+    wr_status status =
+        wr_recipe_flowseq_model(&run->recipe, run->src_vocab, run->tgt_vocab, false, &f, err);
+    return status == WR_OK ? wr_flowseq_decoder_new(&f, run->session, &run->flowseq, err) : status;
+}
+
 static wr_status open_model(const wr_run_options *o, wr_run *run, wr_error *err) {
     wr_session_options so = {
         .device = o->device, .threads = (int)o->threads, .seed = (uint64_t)run->recipe.train.seed};
-    wr_transformer t = wr_transformer_of(&run->recipe, wr_subword_vocab(run->src),
-                                         wr_subword_vocab(run->tgt), false);
     wr_status status = wr_session_new(&so, &run->session, err);
-    if (status == WR_OK) status = wr_decoder_new(&t, run->session, &run->decoder, err);
+    if (status == WR_OK) status = open_decoder(run, err);
     return status == WR_OK ? load_parameters(o, run, err) : status;
 }
 
@@ -98,14 +137,43 @@ wr_status wr_run_open(const wr_run_options *o, wr_run *run, wr_error *err) {
 
 void wr_run_close(wr_run *run) {
     wr_decoder_free(run->decoder);
+    wr_flowseq_decoder_free(run->flowseq);
     wr_session_free(run->session);
     if (run->tgt != run->src) wr_subword_free(run->tgt);
     wr_subword_free(run->src);
     *run = (wr_run){0};
 }
 
+int wr_run_max_len(const wr_run *run) {
+    return run->flowseq != NULL ? wr_flowseq_decoder_model(run->flowseq)->max_positions
+                                : run->recipe.model.max_len;
+}
+
+/* What fits no Transformer. */
+static wr_status for_transformer(const wr_run *run, const wr_run_search *s, wr_error *err) {
+    if (run->decoder == NULL)
+        return wr_fail(err, WR_ERR_INPUT,
+                       "the run is a FlowSeq; what is asked for needs a Transformer");
+    if (s->method != NULL && strcmp(s->method, "greedy") != 0 && strcmp(s->method, "beam") != 0)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--decode %s is for a FlowSeq, but the run is a Transformer; use --decode "
+                       "greedy or --decode beam",
+                       s->method);
+    const char *other = s->lengths_given       ? "--lengths"
+                        : s->samples_given     ? "--samples"
+                        : s->temperature_given ? "--temperature"
+                        : s->rescorer != NULL  ? "--rescorer"
+                                               : NULL;
+    if (other != NULL)
+        return wr_fail(err, WR_ERR_USAGE, "%s is for a FlowSeq, but the run is a Transformer",
+                       other);
+    return WR_OK;
+}
+
 wr_status wr_run_search_options(const wr_run *run, const wr_run_search *s, wr_search_options *o,
                                 wr_error *err) {
+    wr_status status = for_transformer(run, s, err);
+    if (status != WR_OK) return status;
     wr_recipe_decode decode = run->recipe.decode;
     bool greedy = s->method != NULL && strcmp(s->method, "greedy") == 0;
     if (greedy && s->beam_given && s->beam > 1)

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "data/subword.h"
+#include "models/flowseq_decoder.h"
 #include "models/search.h"
 
 /* How to open a run, from the command line. */
@@ -15,12 +16,15 @@ typedef struct wr_run_options {
     const wr_list *set;                    /* "key=value", may be NULL */
 } wr_run_options;
 
-/* An open run. Zero-initialise; wr_run_close() afterwards, also when opening failed. */
+/* An open run: of a Transformer or of a FlowSeq. Zero-initialise; wr_run_close() afterwards, also
+ * when opening failed. */
 typedef struct wr_run {
     wr_recipe recipe;
-    wr_subword *src, *tgt; /* the same one twice when joint */
+    int src_vocab, tgt_vocab;
+    wr_subword *src, *tgt; /* the same one twice when joint; NULL in an imported run without them */
     wr_session *session;
-    wr_decoder *decoder;
+    wr_decoder *decoder;         /* NULL for a FlowSeq */
+    wr_flowseq_decoder *flowseq; /* NULL for a Transformer */
 } wr_run;
 
 /* Errors: WR_ERR_IO for missing files; WR_ERR_INPUT for damaged ones, a recipe that does not fit
@@ -28,16 +32,27 @@ typedef struct wr_run {
 wr_status wr_run_open(const wr_run_options *o, wr_run *run, wr_error *err);
 void wr_run_close(wr_run *run);
 
+/* WR_ERR_INPUT for a run without subword models; `dir` is for the message. */
+wr_status wr_run_needs_text(const wr_run *run, const char *dir, wr_error *err);
+
+/* The most tokens of a source that the model takes, its end included. */
+int wr_run_max_len(const wr_run *run);
+
 /* What the command line says about searching; 0 and NULL: as the recipe says. */
 typedef struct wr_run_search {
-    const char *method; /* greedy or beam */
+    const char *method; /* greedy or beam; argmax, npd or iwd */
     int64_t beam, nbest, max_sentences;
     double alpha;
     bool beam_given, alpha_given;
+    /* of a FlowSeq */
+    int64_t lengths, samples, seed;
+    double temperature;
+    bool lengths_given, samples_given, temperature_given;
+    const char *rescorer; /* a run's directory */
 } wr_run_search;
 
-/* The recipe's options with those of the command line. Errors: WR_ERR_USAGE for ones that exclude
- * each other. */
+/* The recipe's options with those of the command line, for a Transformer. Errors: WR_ERR_USAGE for
+ * ones that exclude each other or are not for a Transformer; WR_ERR_INPUT for another model. */
 wr_status wr_run_search_options(const wr_run *run, const wr_run_search *s, wr_search_options *o,
                                 wr_error *err);
 

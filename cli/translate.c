@@ -1,6 +1,6 @@
 /* translate.c: `weir translate`: plain text in, plain text out. */
 #include "cli/cli.h"
-#include "cli/run_dir.h"
+#include "cli/run_search.h"
 #include "data/text.h"
 
 #include <stdio.h>
@@ -22,7 +22,7 @@ typedef struct options {
 typedef struct job {
     const options *o;
     wr_run run;
-    wr_search_options search;
+    wr_run_searcher searcher;
     wr_text text;
     wr_ids ids;
     size_t *from, *count; /* [lines] in ids */
@@ -36,7 +36,7 @@ typedef struct job {
 /* ---- input ---- */
 
 static void warn_if_cut(const job *j, size_t line, size_t tokens) {
-    int max_len = j->run.recipe.model.max_len;
+    int max_len = wr_run_max_len(&j->run);
     if (tokens < (size_t)max_len) return;
     fprintf(stderr,
             "weir: %s:%zu: warning: %zu tokens are more than the %d that the model takes "
@@ -77,7 +77,7 @@ static wr_status encode_all(job *j, wr_error *err) {
 /* [sentence TAB] [score TAB log p TAB] text */
 static wr_status add_line(const job *j, size_t line, const wr_hypothesis *h, wr_str *out,
                           wr_error *err) {
-    if (j->search.nbest > 1) wr_str_add(out, "%zu\t", line + 1);
+    if (j->searcher.nbest > 1) wr_str_add(out, "%zu\t", line + 1);
     if (j->o->scores) wr_str_add(out, "%.6f\t%.6f\t", h->score, h->logp);
     wr_status status = h->n == 0 ? WR_OK : wr_run_text(&j->run, h, out, err);
     wr_str_add(out, "\n");
@@ -126,9 +126,7 @@ static wr_status translate_text(job *j, wr_error *err) {
     if (status == WR_OK) status = encode_all(j, err);
     if (status != WR_OK) return status;
     wr_bar_begin(&j->bar, PLAIN_SECONDS);
-    j->search.progress = show_progress;
-    j->search.context = j;
-    status = wr_search(j->run.decoder, j->src, j->n, &j->search, &j->out, err);
+    status = wr_run_translate(&j->searcher, j->src, j->n, show_progress, j, &j->out, err);
     wr_bar_end(&j->bar);
     return status == WR_OK ? write_all(j, err) : status;
 }
@@ -137,7 +135,9 @@ static wr_status translate(options *o, wr_error *err) {
     job j = {.o = o};
     o->run.set = &o->set;
     wr_status status = wr_run_open(&o->run, &j.run, err);
-    if (status == WR_OK) status = wr_run_search_options(&j.run, &o->search, &j.search, err);
+    if (status == WR_OK) status = wr_run_needs_text(&j.run, o->run.dir, err);
+    if (status == WR_OK)
+        status = wr_run_searcher_open(&j.run, &o->run, &o->search, &j.searcher, err);
     if (status == WR_OK) status = translate_text(&j, err);
     wr_translations_free(&j.out);
     wr_text_free(&j.text);
@@ -146,6 +146,7 @@ static wr_status translate(options *o, wr_error *err) {
     free(j.count);
     free(j.src);
     free(j.line);
+    wr_run_searcher_close(&j.searcher);
     wr_run_close(&j.run);
     return status;
 }
@@ -160,12 +161,9 @@ int wr_cmd_translate(int argc, char **argv) {
          .help = "text, a sentence a line; .gz and .xz too, - for standard input"},
         {"--output", WR_OPT_STRING, &o.output, .value = "FILE", .fallback = "-",
          .help = "where the translations go, - for standard output"},
-        {"--decode", WR_OPT_STRING, &s->method, .choices = "greedy|beam",
+        {"--decode", WR_OPT_STRING, &s->method, .choices = WR_RUN_SEARCH_METHODS,
          .help = "how to search; without it as the recipe says"},
-        {"--beam", WR_OPT_INT, &s->beam, .value = "K", .min = 1, .max = 1000,
-         .given = &s->beam_given, .help = "hypotheses kept; without it as the recipe says"},
-        {"--alpha", WR_OPT_REAL, &s->alpha, .min = 0, .max = 10, .given = &s->alpha_given,
-         .help = "exponent of the length normalisation; without it as the recipe says"},
+        WR_RUN_SEARCH_OPTS(s),
         {"--nbest", WR_OPT_INT, &s->nbest, .value = "N", .fallback = "1", .min = 1, .max = 1000,
          .help =
              "translations for each line; above 1 each begins with the line's number and a tab"},
@@ -173,8 +171,6 @@ int wr_cmd_translate(int argc, char **argv) {
          .help = "put score and log-probability in front, with tabs"},
         {"--checkpoint", WR_OPT_STRING, &o.run.checkpoint, .value = "NAME", .fallback = "best",
          .help = "best, last, average or a number of updates"},
-        {"--max-sentences", WR_OPT_INT, &s->max_sentences, .value = "B", .min = 1, .max = 100000,
-         .help = "sentences translated together; without it as the recipe says"},
         {"--threads", WR_OPT_INT, &o.run.threads, .fallback = "0", .min = 0, .max = 4096,
          .help = "processors used, 0 for all"},
         {"--device", WR_OPT_STRING, &o.run.device, .fallback = "auto", .choices = "auto|cpu|cuda",
@@ -187,7 +183,11 @@ int wr_cmd_translate(int argc, char **argv) {
                         .opts = table,
                         .opt_n = WR_COUNT(table),
                         .notes = "An empty line gives an empty line.\n"
-                                 "Example: weir translate RUN --input test.de --beam 4 > test.en"};
+                                 "greedy and beam are for a Transformer; argmax, npd and iwd are "
+                                 "for a FlowSeq.\n"
+                                 "Example: weir translate RUN --input test.de --beam 4 > test.en\n"
+                                 "         weir translate RUN --decode npd --lengths 3 --samples "
+                                 "10 --rescorer RUN2"};
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;
     wr_error err = {0};

@@ -51,13 +51,13 @@ static wr_status check_exact(const wr_sentence *s, size_t number, const char *wh
     return WR_OK;
 }
 
-static wr_status check_length(size_t n, size_t most, size_t number, const char *which, int max_len,
+static wr_status check_length(size_t n, size_t most, size_t number, const char *which,
                               wr_error *err) {
     if (n <= most) return WR_OK;
     return wr_fail(err, WR_ERR_INPUT,
-                   "sentence %zu: %zu positions of the %s are more than the %zu that model.max_len "
-                   "= %d allows",
-                   number, n, which, most, max_len);
+                   "sentence %zu: %zu positions of the %s are more than the %zu that the model "
+                   "takes",
+                   number, n, which, most);
 }
 
 static wr_status check(const packing *p, size_t i, wr_error *err) {
@@ -66,13 +66,13 @@ static wr_status check(const packing *p, size_t i, wr_error *err) {
     wr_status status = WR_OK;
     if (p->o->exact) status = check_exact(&x, i + 1, "source", 1, err);
     if (status == WR_OK)
-        status = check_length(source_len(p, i), (size_t)max_len, i + 1, "source", max_len, err);
+        status = check_length(source_len(p, i), (size_t)max_len, i + 1, "source", err);
     if (status != WR_OK || !p->targets) return status;
     wr_sentence y = tokens_of(&p->tgt, i);
     if (p->o->exact) status = check_exact(&y, i + 1, "target", unit, err);
     if (status == WR_OK)
-        status = check_length(target_len(p, i), (size_t)(max_len / unit * unit), i + 1, "target",
-                              max_len, err);
+        status =
+            check_length(target_len(p, i), (size_t)(max_len / unit * unit), i + 1, "target", err);
     return status;
 }
 

@@ -179,9 +179,21 @@ static wr read_state(const wr_rewrite *r, uint32_t id) {
     return becomes_state(r, id) ? state_for(r, id) : (wr){r->now, 0};
 }
 
+/* The node anew: wr_rewrite_copy() is for rules whose result is the copy itself. */
+static wr made_again(const wr_rewrite *r, uint32_t id) {
+    const wr_node *x = wr_node_at(r->old, id);
+    wr *in = malloc(sizeof *in * x->n_in);
+    if (in == NULL) return wr_no_memory(r->now);
+    for (int k = 0; k < x->n_in; k++)
+        in[k] = wr_rewrite_map(r, wr_node_inputs(r->old, id)[k]);
+    wr made = wr_emit(*wr_loc_at(r->old, x->loc), x->op, x->n_in, in, wr_node_attrs(r->old, id));
+    free(in);
+    return made;
+}
+
 static wr write_state(const wr_rewrite *r, uint32_t id) {
     if (!becomes_state(r, id)) return (wr){r->now, 0};
-    return wr_assign(state_for(r, id), wr_rewrite_copy(r, id));
+    return wr_assign(state_for(r, id), made_again(r, id));
 }
 
 static const wr_pass EACH = {"read frozen", begin, split_free, (const wr_rule[]){read_state, NULL}};

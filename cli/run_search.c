@@ -1,0 +1,183 @@
+/* run_search.c: see run_search.h. */
+#include "cli/run_search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- options of a FlowSeq ---- */
+
+static bool is(const char *method, const char *name) {
+    return method != NULL && strcmp(method, name) == 0;
+}
+
+static wr_status check_method(const wr_run_search *s, wr_error *err) {
+    if (is(s->method, "greedy") || is(s->method, "beam"))
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--decode %s is for a Transformer, but the run is a FlowSeq; use --decode "
+                       "argmax, npd or iwd",
+                       s->method);
+    if (s->beam_given)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--beam is for a Transformer, but the run is a FlowSeq; use --lengths and "
+                       "--samples with --decode npd or iwd");
+    return WR_OK;
+}
+
+static wr_status check_flow(const wr_run_search *s, const wr_flowseq_search_options *o,
+                            const wr_recipe *recipe, wr_error *err) {
+    const char *more = s->lengths_given       ? "--lengths"
+                       : s->samples_given     ? "--samples"
+                       : s->temperature_given ? "--temperature"
+                                              : NULL;
+    if (o->method == WR_RECIPE_ARGMAX && more != NULL)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "%s has no use in argmax, which has one candidate; add --decode npd or "
+                       "--decode iwd",
+                       more);
+    if (o->method != WR_RECIPE_NPD && s->rescorer != NULL)
+        return wr_fail(err, WR_ERR_USAGE, "--rescorer needs --decode npd");
+    if (o->method == WR_RECIPE_IWD && recipe->prior.layers.text[0] == '\0')
+        return wr_fail(err, WR_ERR_INPUT,
+                       "--decode iwd weighs candidates by the prior, but this model has none "
+                       "(prior.layers is empty); use --decode argmax or npd");
+    if (s->nbest > (int64_t)o->lengths * o->samples)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--nbest %lld needs at least as many candidates, but there are %d lengths "
+                       "with %d samples each",
+                       (long long)s->nbest, o->lengths, o->samples);
+    return WR_OK;
+}
+
+static wr_status flow_options(const wr_run *run, const wr_run_search *s,
+                              wr_flowseq_search_options *o, wr_error *err) {
+    wr_status status = check_method(s, err);
+    if (status != WR_OK) return status;
+    *o = wr_flowseq_search_defaults(&run->recipe.decode);
+    if (s->method != NULL)
+        o->method = is(s->method, "npd")   ? WR_RECIPE_NPD
+                    : is(s->method, "iwd") ? WR_RECIPE_IWD
+                                           : WR_RECIPE_ARGMAX;
+    if (s->lengths_given) o->lengths = (int)s->lengths;
+    if (s->samples_given) o->samples = (int)s->samples;
+    if (s->temperature_given) o->temperature = s->temperature;
+    if (s->max_sentences > 0) o->max_sentences = (int)s->max_sentences;
+    if (o->method == WR_RECIPE_ARGMAX) o->lengths = o->samples = 1;
+    o->seed = (uint64_t)s->seed;
+    status = check_flow(s, o, &run->recipe, err);
+    if (s->nbest > 0) o->nbest = (int)s->nbest;
+    return status;
+}
+
+/* ---- the rescorer ---- */
+
+static bool same_pieces(const wr_subword *a, const wr_subword *b) {
+    if (a == NULL || b == NULL) return false;
+    size_t n, m;
+    const void *x = wr_subword_bytes(a, &n), *y = wr_subword_bytes(b, &m);
+    return n == m && memcmp(x, y, n) == 0;
+}
+
+static wr_status check_rescorer(const wr_run *run, const wr_run *rescorer, const char *dir,
+                                wr_error *err) {
+    if (rescorer->decoder == NULL)
+        return wr_fail(err, WR_ERR_INPUT, "--rescorer %s is no Transformer", dir);
+    if (same_pieces(run->src, rescorer->src) && same_pieces(run->tgt, rescorer->tgt)) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "--rescorer %s has another vocabulary: its subword models differ; train both on "
+                   "the same dataset directory",
+                   dir);
+}
+
+/* Pairs that the rescorer can read, and where their scores go. */
+typedef struct judging {
+    wr_sentence *src, *tgt;
+    size_t *at;
+    double *nll;
+    size_t n;
+} judging;
+
+static bool judging_new(judging *j, size_t n) {
+    *j = (judging){.src = malloc(sizeof *j->src * (n + 1)),
+                   .tgt = malloc(sizeof *j->tgt * (n + 1)),
+                   .at = malloc(sizeof *j->at * (n + 1)),
+                   .nll = malloc(sizeof *j->nll * (n + 1))};
+    return j->src != NULL && j->tgt != NULL && j->at != NULL && j->nll != NULL;
+}
+
+static void judging_free(judging *j) {
+    free(j->src);
+    free(j->tgt);
+    free(j->at);
+    free(j->nll);
+}
+
+/* A source is cut as in a translation by the rescorer; a candidate that it cannot read loses. */
+static wr_status judge(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
+                       double *score, double *logp, wr_error *err) {
+    wr_run_searcher *x = context;
+    wr_decoder *d = x->rescorer.decoder;
+    size_t most = (size_t)wr_decoder_model(d)->m.max_len - 1;
+    judging j;
+    wr_status status =
+        judging_new(&j, n) ? WR_OK : wr_fail_memory(err, "candidates", n * sizeof *j.src);
+    for (size_t i = 0; status == WR_OK && i < n; i++) {
+        score[i] = logp[i] = -INFINITY;
+        if (tgt[i].n > most) continue;
+        j.src[j.n] = x->src[sentence[i]];
+        if (j.src[j.n].n > most) j.src[j.n].n = most;
+        j.tgt[j.n] = tgt[i];
+        j.at[j.n++] = i;
+    }
+    wr_decoder_scoring o = {0};
+    if (status == WR_OK) status = wr_decoder_score(d, j.src, j.tgt, j.n, &o, j.nll, err);
+    for (size_t k = 0; status == WR_OK && k < j.n; k++) {
+        size_t i = j.at[k];
+        logp[i] = -j.nll[k];
+        score[i] = wr_search_score(&x->beam, logp[i], (int)tgt[i].n + 1);
+    }
+    judging_free(&j);
+    return status;
+}
+
+static wr_status open_rescorer(const wr_run_options *o, const wr_run_search *s, wr_run_searcher *x,
+                               wr_error *err) {
+    wr_run_options other = {
+        .dir = s->rescorer, .checkpoint = "best", .device = o->device, .threads = o->threads};
+    wr_status status = wr_run_open(&other, &x->rescorer, err);
+    if (status == WR_OK) status = check_rescorer(x->run, &x->rescorer, s->rescorer, err);
+    if (status != WR_OK) return status;
+    wr_recipe_decode decode = x->run->recipe.decode;
+    if (s->alpha_given) decode.alpha = s->alpha;
+    x->beam = wr_search_defaults(&decode);
+    x->judge = (wr_flowseq_rescorer){judge, x};
+    x->flow.rescorer = &x->judge;
+    return WR_OK;
+}
+
+/* ---- the whole ---- */
+
+wr_status wr_run_searcher_open(wr_run *run, const wr_run_options *o, const wr_run_search *s,
+                               wr_run_searcher *x, wr_error *err) {
+    x->run = run;
+    wr_status status = run->flowseq != NULL ? flow_options(run, s, &x->flow, err)
+                                            : wr_run_search_options(run, s, &x->beam, err);
+    if (status != WR_OK) return status;
+    x->nbest = run->flowseq != NULL ? x->flow.nbest : x->beam.nbest;
+    if (run->flowseq != NULL && s->alpha_given && s->rescorer == NULL)
+        return wr_fail(err, WR_ERR_USAGE, "--alpha normalises the scores of a --rescorer RUN");
+    return s->rescorer != NULL ? open_rescorer(o, s, x, err) : WR_OK;
+}
+
+void wr_run_searcher_close(wr_run_searcher *x) { wr_run_close(&x->rescorer); }
+
+wr_status wr_run_translate(wr_run_searcher *x, const wr_sentence *src, size_t n,
+                           void (*progress)(void *context, size_t done, size_t total),
+                           void *context, wr_translations *out, wr_error *err) {
+    x->src = src;
+    x->beam.progress = x->flow.progress = progress;
+    x->beam.context = x->flow.context = context;
+    if (x->run->flowseq != NULL)
+        return wr_flowseq_search(x->run->flowseq, src, n, &x->flow, out, err);
+    return wr_search(x->run->decoder, src, n, &x->beam, out, err);
+}
