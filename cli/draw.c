@@ -8,8 +8,8 @@
 #include <string.h>
 
 typedef struct options {
-    const char *what_to_draw, *what, *format, *scope, *out;
-    int64_t depth, vocab, batch, src_len, tgt_len;
+    const char *what_to_draw, *what, *format, *scope, *out, *vocab;
+    int64_t depth, batch, src_len, tgt_len;
     bool all, dropout, every_layer, batch_given;
 } options;
 
@@ -104,8 +104,7 @@ int wr_cmd_draw(int argc, char **argv) {
         {"--every-layer", WR_OPT_FLAG, &o.every_layer,
          .help = "draw each of the layers that are alike, instead of one with their number"},
         {"--dropout", WR_OPT_FLAG, &o.dropout, .help = "draw dropout too"},
-        {"--vocab", WR_OPT_INT, &o.vocab, .value = "N", .fallback = "10000", .min = 4,
-         .max = 100000000, .help = "size of the vocabularies of a recipe"},
+        {"--vocab", WR_OPT_STRING, &o.vocab, .value = "N", .help = WR_VOCAB_HELP},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .min = 1, .max = 1 << 20,
          .given = &o.batch_given, .help = "tell operations and bytes for so many sentence pairs"},
         {"--src-len", WR_OPT_INT, &o.src_len, .value = "S", .fallback = "25", .min = 1,

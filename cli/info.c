@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *path, *checkpoint;
-    int64_t depth, vocab;
+    const char *path, *checkpoint, *vocab;
+    int64_t depth;
     bool all;
 } options;
 
@@ -117,7 +117,12 @@ static wr_status info_recipe(const options *o, wr_error *err) {
     if (status != WR_OK) return status;
     wr_parameter_tree tree = {0};
     char heading[96];
-    snprintf(heading, sizeof heading, "parameters, with vocabularies of %d pieces", m.src_vocab);
+    if (m.src_vocab == m.tgt_vocab)
+        snprintf(heading, sizeof heading, "parameters, with vocabularies of %d pieces",
+                 m.src_vocab);
+    else
+        snprintf(heading, sizeof heading, "parameters, with vocabularies of %d and %d pieces",
+                 m.src_vocab, m.tgt_vocab);
     status = check_graph(g, err);
     if (status == WR_OK)
         status = print_tree(o, &tree, heading, add_parameters(g, live, &tree), err);
@@ -286,8 +291,7 @@ int wr_cmd_info(int argc, char **argv) {
         {"--all", WR_OPT_FLAG, &o.all, .help = "list every parameter"},
         {"--checkpoint", WR_OPT_STRING, &o.checkpoint, .value = "C", .fallback = "last",
          .help = "of a run: last, best, average or step-N"},
-        {"--vocab", WR_OPT_INT, &o.vocab, .value = "N", .fallback = "10000", .min = 4,
-         .max = 100000000, .help = "of a recipe: size of the vocabularies"},
+        {"--vocab", WR_OPT_STRING, &o.vocab, .value = "N", .help = WR_VOCAB_HELP},
     };
     const wr_cli cli = {.command = "info",
                         .summary = "Parameters by scope, configuration, step and scores",

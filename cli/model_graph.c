@@ -4,9 +4,11 @@
 #include "autodiff/grad.h"
 #include "data/subword.h"
 #include "graph/plan.h"
+#include "models/recipe_flowseq.h"
 #include "models/transformer.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,14 +51,68 @@ static wr_status read_vocabs(wr_str *path, const char *dir, wr_model_sizes *m, w
     return status;
 }
 
-wr_status wr_model_sizes_read(const char *path, int64_t vocab, wr_model_sizes *m, wr_error *err) {
-    *m = (wr_model_sizes){
-        .src_vocab = (int)vocab, .tgt_vocab = (int)vocab, .from_run = wr_is_directory(path)};
-    if (!m->from_run) return wr_recipe_load(path, NULL, 0, &m->recipe, err);
+/* A run without subword models (`weir import`) has the sizes in its recipe. */
+static wr_status read_run_vocabs(wr_str *path, const char *dir, wr_model_sizes *m, wr_error *err) {
+    const wr_recipe_data *d = &m->recipe.data;
+    wr_error why = {0};
+    wr_status status = read_vocabs(path, dir, m, &why);
+    if (status == WR_ERR_IO && d->src_vocab > 0 && d->tgt_vocab > 0) {
+        m->src_vocab = d->src_vocab;
+        m->tgt_vocab = d->tgt_vocab;
+        return WR_OK;
+    }
+    return status == WR_OK ? WR_OK : wr_fail(err, status, "%s", why.text);
+}
+
+/* "N" or "N,M" */
+static bool parse_vocab(const char *text, wr_model_sizes *m) {
+    enum { LEAST = 4, MOST = 100000000 };
+    long size[2];
+    char *end;
+    size[0] = size[1] = strtol(text, &end, 10);
+    if (*end == ',' && end != text) {
+        text = end + 1;
+        size[1] = strtol(text, &end, 10);
+    }
+    for (int k = 0; k < 2; k++)
+        if (size[k] < LEAST || size[k] > MOST) return false;
+    m->src_vocab = (int)size[0];
+    m->tgt_vocab = (int)size[1];
+    return end != text && *end == '\0';
+}
+
+static wr_status recipe_vocabs(const char *vocab, wr_model_sizes *m, wr_error *err) {
+    enum { USUAL = 10000 };
+    const wr_recipe_data *d = &m->recipe.data;
+    m->src_vocab = d->src_vocab > 0 ? d->src_vocab : USUAL;
+    m->tgt_vocab = d->tgt_vocab > 0 ? d->tgt_vocab : USUAL;
+    if (vocab != NULL && !parse_vocab(vocab, m))
+        return wr_fail(
+            err, WR_ERR_USAGE,
+            "--vocab '%.100s': must be a whole number from 4 to 100000000, or two, as in "
+            "32012,22825",
+            vocab);
+    if (m->recipe.model.embeddings == WR_RECIPE_EMBED_JOINT && m->src_vocab != m->tgt_vocab)
+        return wr_fail(
+            err, WR_ERR_USAGE,
+            "--vocab %.100s: model.embeddings is joint, so there is one vocabulary; give "
+            "one size",
+            vocab);
+    return WR_OK;
+}
+
+wr_status wr_model_sizes_read(const char *path, const char *vocab, wr_model_sizes *m,
+                              wr_error *err) {
+    *m = (wr_model_sizes){.from_run = wr_is_directory(path)};
     wr_str text = {0};
-    wr_status status = join(&text, path, "recipe.yaml", err);
-    if (status == WR_OK) status = wr_recipe_load(wr_str_text(&text), NULL, 0, &m->recipe, err);
-    if (status == WR_OK) status = read_vocabs(&text, path, m, err);
+    wr_status status = WR_OK;
+    if (m->from_run) status = join(&text, path, "recipe.yaml", err);
+    if (status == WR_OK)
+        status = wr_recipe_load(m->from_run ? wr_str_text(&text) : path, NULL, 0, &m->recipe, err);
+    if (status == WR_OK && m->from_run)
+        status = read_run_vocabs(&text, path, m, err);
+    else if (status == WR_OK)
+        status = recipe_vocabs(vocab, m, err);
     wr_str_free(&text);
     return status;
 }
@@ -93,25 +149,56 @@ static bool *find_live(const wr_graph *g, wr loss, uint32_t n, const wr *gradien
     return live;
 }
 
+static wr transformer_loss(const wr_model_sizes *m, bool training, wr_graph *g) {
+    wr_transformer t = {.m = m->recipe.model,
+                        .src_vocab = m->src_vocab,
+                        .tgt_vocab = m->tgt_vocab,
+                        .dtype = WR_F32,
+                        .training = training};
+    wr_transformer_batch b = wr_transformer_inputs(g, m->recipe.model.max_len);
+    return wr_transformer_loss_of(&t, &b, m->recipe.train.label_smoothing).loss;
+}
+
+/* The loss of the main phase. */
+static wr_status flowseq_loss(const wr_model_sizes *m, bool training, wr_graph *g, wr *loss,
+                              wr_error *err) {
+    const wr_recipe *r = &m->recipe;
+    wr_flowseq *f = malloc(sizeof *f);
+    if (f == NULL) return wr_fail_memory(err, "a model", sizeof *f);
+    wr_status status = wr_recipe_flowseq_model(r, m->src_vocab, m->tgt_vocab, training, f, err);
+    if (status == WR_OK) {
+        wr_flowseq_pairs in = wr_flowseq_inputs(f, g);
+        wr_flowseq_options o = {.noise = {g, 0},
+                                .label_smoothing = r->train.label_smoothing,
+                                .length_smoothing = r->flowseq.length_smoothing};
+        wr_flowseq_losses l = wr_flowseq_losses_of(f, &in, &o);
+        *loss = wr_flowseq_total(&l, wr_input(g, "kl_weight", WR_F32, 0, NULL));
+    }
+    free(f);
+    return status;
+}
+
+static wr_status add_loss(const wr_model_sizes *m, bool training, wr_graph *g, wr *loss,
+                          wr_error *err) {
+    if (m->recipe.model.type == WR_RECIPE_FLOWSEQ) return flowseq_loss(m, training, g, loss, err);
+    *loss = transformer_loss(m, training, g);
+    return WR_OK;
+}
+
 wr_status wr_model_graph_new(const wr_model_sizes *m, const wr_model_graph_options *o,
                              wr_graph **graph, bool **live, wr_error *err) {
     *live = NULL;
     *graph = wr_graph_new();
     if (*graph == NULL) return wr_fail_memory(err, "a graph", 0);
-    wr_transformer t = {.m = m->recipe.model,
-                        .src_vocab = m->src_vocab,
-                        .tgt_vocab = m->tgt_vocab,
-                        .dtype = WR_F32,
-                        .training = o->training};
-    wr_transformer_batch b = wr_transformer_inputs(*graph, m->recipe.model.max_len);
-    wr loss = wr_transformer_loss_of(&t, &b, m->recipe.train.label_smoothing).loss;
+    wr loss = {*graph, 0};
+    wr_status status = add_loss(m, o->training, *graph, &loss, err);
     uint32_t n = o->gradient && loss.id != 0 ? count_parameters(*graph) : 0;
-    wr *handle = calloc(2 * (size_t)n + 1, sizeof *handle);
+    wr *handle = status == WR_OK ? calloc(2 * (size_t)n + 1, sizeof *handle) : NULL;
     if (handle != NULL && n > 0) add_gradients(*graph, loss, n, handle);
     if (handle != NULL) *live = find_live(*graph, loss, n, handle + n);
     free(handle);
     if (*live != NULL) return WR_OK;
     wr_graph_free(*graph);
     *graph = NULL;
-    return wr_fail_memory(err, "a graph", 0);
+    return status != WR_OK ? status : wr_fail_memory(err, "a graph", 0);
 }

@@ -15,9 +15,17 @@ typedef struct wr_model_sizes {
 /* Is it a directory? */
 bool wr_is_directory(const char *path);
 
-/* Read a recipe file, whose vocabularies get `vocab` pieces, or a run directory with its recipe and
- * subword models. Errors: those of wr_recipe_load and wr_subword_load. */
-wr_status wr_model_sizes_read(const char *path, int64_t vocab, wr_model_sizes *m, wr_error *err);
+/* What the option --vocab of commands for recipes says. */
+#define WR_VOCAB_HELP                                                                              \
+    "of a recipe: size of the vocabularies, or of source and target as N,M; without it as the "    \
+    "recipe says, else 10000"
+
+/* Read a recipe file or a run directory. The vocabularies of a run are those of its subword models,
+ * or what its recipe says (data.src_vocab, data.tgt_vocab) when there are none; those of a recipe
+ * are as `vocab` says ("N" or "N,M", may be NULL), else as the recipe does, else of 10000 pieces.
+ * Errors: WR_ERR_USAGE for a wrong `vocab`, those of wr_recipe_load and wr_subword_load. */
+wr_status wr_model_sizes_read(const char *path, const char *vocab, wr_model_sizes *m,
+                              wr_error *err);
 
 /* What to build of it. */
 typedef struct wr_model_graph_options {
@@ -26,7 +34,8 @@ typedef struct wr_model_graph_options {
 } wr_model_graph_options;
 
 /* Build the loss. `*live` tells the nodes that belong to it (free() it). `*graph` holds mistakes if
- * there are any, which is not an error here. Errors: WR_ERR_MEMORY. */
+ * there are any, which is not an error here. Errors: WR_ERR_MEMORY; WR_ERR_INPUT for lists of
+ * layers `prior.*` that make no prior. */
 wr_status wr_model_graph_new(const wr_model_sizes *m, const wr_model_graph_options *o,
                              wr_graph **graph, bool **live, wr_error *err);
 

@@ -37,6 +37,38 @@ has "encoder 1875072 51 tensors" short.txt
 "$weir" info "$recipe" --all > all.txt
 [ "$(grep -cE 'f32 \[' all.txt)" -eq 132 ] || fail "--all does not list all"
 
+
+# FlowSeq, by the numbers of its authors' program.
+total() { # NAME SOURCE_FOLDER TENSORS PARAMETERS OPTIONS...
+    "$weir" info "$2/recipes/$1.yaml" --depth 0 "${@:5}" > flowseq.txt
+    has "total $4 $3 tensors" flowseq.txt
+}
+total flowseq-base "$2" 2732 73410097
+has "parameters, with vocabularies of 37000 pieces" flowseq.txt
+has "embedding 9472000 f32 [37000, 256]" flowseq.txt
+has "encoder 4343808 60 tensors" flowseq.txt
+has "posterior 3819520 70 tensors" flowseq.txt
+has "decoder 3922312 71 tensors" flowseq.txt
+has "length 142121 6 tensors" flowseq.txt
+has "prior 51710336 2524 tensors" flowseq.txt
+total flowseq-base "$2" 2732 71996597 --vocab 31500
+total flowseq-large "$2" 2732 258847665
+total flowseq-large "$2" 2732 256026165 --vocab 31500
+total flowseq-iwslt "$2" 2692 81235658
+has "parameters, with vocabularies of 32012 and 22825 pieces" flowseq.txt
+total flowseq-iwslt "$2" 2692 81235658 --vocab 32012,22825
+total flowseq-base-lstm "$2" 2158 236215985
+total flowseq-base-lstm "$2" 2158 234802485 --vocab 31500
+total flowseq-iwslt-lstm "$2" 1700 86097226
+refuse 2 "--vocab '3,100'" info "$recipe" --vocab 3,100
+refuse 2 "--vocab '100,'" info "$recipe" --vocab 100,
+refuse 2 "model.embeddings is joint" info "$2/recipes/flowseq-base.yaml" --vocab 100,101
+cat > odd.yaml << 'END'
+model: {type: flowseq}
+prior: {unit: [coupling halves]}
+END
+refuse 1 "prior.unit" info odd.yaml
+
 # safetensors FILE: a.W [2, 2], a.b [2], c [1].
 safetensors() {
     local header='{"__metadata__":{"made":"by hand"},'
