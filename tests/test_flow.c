@@ -11,6 +11,7 @@
 #include "autodiff/grad.h"
 #include "graph/op.h"
 #include "graph/session.h"
+#include "helpers/alloc.h"
 #include "models/flow.h"
 #include "ops/elementwise.h"
 #include "ops/index.h"
@@ -622,6 +623,42 @@ static void test_printing(void **state) {
     wr_str_free(&text);
 }
 
+/* ---- memory ---- */
+
+static wr_status declare_both(const wr_flow_stack *stack, wr_error *err) {
+    wr_program *p = NULL;
+    wr_graph *g = wr_graph_new();
+    if (g == NULL) return wr_fail_memory(err, "a graph", 0);
+    declared d = declare(g, "z", wr_flow_length_unit(stack));
+    wr_flow_result r = {.eps = {g, 0}, .log_det = {g, 0}};
+    wr_flow_density(stack, d.z, &d.c, &r);
+    wr z = wr_flow_sample(stack, r.eps, &d.c, &d.log_det);
+    wr_status status = wr_program_new(g, 3, (wr[]){r.log_det, z, d.log_det}, NULL, &p, err);
+    wr_program_free(p);
+    wr_graph_free(g);
+    return status;
+}
+
+static void test_every_allocation(void **state) {
+    wr_flow_stack stack = parse("actnorm\nlinear heads\ncoupling halves up attend\nfactor_out "
+                                "halves\nsqueeze\ncoupling halves down net=conv transform=nlsq");
+    bool done = false;
+    long n = 0;
+    (void)state;
+    while (!done) {
+        wr_error err = {0};
+        wr_test_watch_allocations();
+        wr_test_fail_allocation(++n);
+        wr_status status = declare_both(&stack, &err);
+        done = !wr_test_allocation_failed();
+        assert_int_equal(wr_test_unfreed_allocations(), 0);
+        if (status != (done ? WR_OK : WR_ERR_MEMORY))
+            fail_msg("allocation %ld failed: status %d, \"%s\"", n, (int)status, err.text);
+    }
+    print_message("%ld allocations, each failed once\n", n - 1);
+    assert_true(n > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers),        cmocka_unit_test(test_networks_and_transforms),
@@ -630,7 +667,7 @@ int main(void) {
         cmocka_unit_test(test_names),         cmocka_unit_test(test_length_unit),
         cmocka_unit_test(test_refused_lists), cmocka_unit_test(test_too_many_items),
         cmocka_unit_test(test_refused_sizes), cmocka_unit_test(test_refused_graphs),
-        cmocka_unit_test(test_printing),
+        cmocka_unit_test(test_printing),      cmocka_unit_test(test_every_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
