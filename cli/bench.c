@@ -1,6 +1,7 @@
 /* bench.c: `weir bench`: the time of training steps and of decoding, against the machine's best. */
 #include "cli/bench.h"
 
+#include "cli/model_graph.h"
 #include "ops/cpu/gemm.h"
 #include "optim/optimizer.h"
 
@@ -28,8 +29,8 @@ static int32_t *constant_ids(int64_t n, int64_t value) {
 
 wr_status wr_bench_batch(wr_bench *b, wr_error *err) {
     const wr_bench_options *o = b->o;
-    b->src = random_ids(1, o->batch * o->src_len, o->vocab);
-    b->tgt = random_ids(2, o->batch * o->tgt_len, o->vocab);
+    b->src = random_ids(1, o->batch * o->src_len, b->src_vocab);
+    b->tgt = random_ids(2, o->batch * o->tgt_len, b->tgt_vocab);
     b->src_len = constant_ids(o->batch, o->src_len);
     b->tgt_len = constant_ids(o->batch, o->tgt_len);
     b->ms = malloc(sizeof *b->ms * (size_t)o->repeat);
@@ -150,7 +151,7 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err) {
     const wr_bench_options *o = b->o;
     wr_status status = wr_bench_batch(b, err);
     if (status == WR_OK)
-        status = wr_programs_new(&b->recipe, (int)o->vocab, (int)o->vocab, &b->programs, err);
+        status = wr_programs_new(&b->recipe, b->src_vocab, b->tgt_vocab, &b->programs, err);
     for (int64_t i = -2; status == WR_OK && i < o->repeat; i++) {
         double start = wr_now();
         status = run_step(b, batch_of(b), (uint64_t)(i + 2), err);
@@ -179,7 +180,7 @@ wr_status wr_bench_shapes(wr_bench *b, wr_error *err) {
     const wr_bench_options *o = b->o;
     wr_status status = wr_bench_batch(b, err);
     if (status == WR_OK)
-        status = wr_programs_new(&b->recipe, (int)o->vocab, (int)o->vocab, &b->programs, err);
+        status = wr_programs_new(&b->recipe, b->src_vocab, b->tgt_vocab, &b->programs, err);
     if (status == WR_OK) status = run_step(b, batch_of(b), 0, err); /* the largest size first */
     double before = wr_bench_os_bytes("VmRSS:"), start = wr_now();
     double planned = wr_session_count(b->session).plan_seconds, slowest = 0;
@@ -207,9 +208,19 @@ wr_status wr_bench_shapes(wr_bench *b, wr_error *err) {
     return WR_OK;
 }
 
+static wr_status read_vocab(wr_bench *b, wr_error *err) {
+    wr_model_sizes m = {.recipe = b->recipe};
+    wr_status status = wr_model_sizes_vocab(b->o->vocab, &m, err);
+    b->src_vocab = m.src_vocab;
+    b->tgt_vocab = m.tgt_vocab;
+    bool few = status == WR_OK && (m.src_vocab < 8 || m.tgt_vocab < 8);
+    return few ? wr_fail(err, WR_ERR_USAGE, "--vocab: at least 8 words, some are special") : status;
+}
+
 static wr_status run(const wr_bench_options *o, wr_error *err) {
     wr_bench b = {.o = o};
     wr_status status = wr_recipe_load(o->recipe, o->set.items, o->set.n, &b.recipe, err);
+    if (status == WR_OK) status = read_vocab(&b, err);
     b.recipe.train.accumulate = 1; /* one batch is one step */
     int longest = (int)(o->src_len > o->tgt_len ? o->src_len : o->tgt_len);
     if (b.recipe.model.max_len < longest) b.recipe.model.max_len = longest;
@@ -237,14 +248,15 @@ int wr_cmd_bench(int argc, char **argv) {
         {"RECIPE", WR_OPT_STRING, &o.recipe, .help = "the recipe to time", .required = true},
         {"--what", WR_OPT_STRING, &o.what, .fallback = "train", .choices = "train|decode",
          .help = "what to time"},
+        {"--decode", WR_OPT_STRING, &o.decode, .choices = "greedy|beam|argmax",
+         .help = "decoding: how; a FlowSeq has argmax, a Transformer what --beam says"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
          .help = "sentences in a batch"},
         {"--src-len", WR_OPT_INT, &o.src_len, .value = "S", .fallback = "24", .min = 1, .max = 4096,
          .help = "source length in tokens"},
         {"--tgt-len", WR_OPT_INT, &o.tgt_len, .value = "T", .fallback = "24", .min = 1, .max = 4096,
          .help = "target length in tokens"},
-        {"--vocab", WR_OPT_INT, &o.vocab, .value = "V", .fallback = "10000", .min = 8,
-         .max = 1000000, .help = "vocabulary of both sides"},
+        {"--vocab", WR_OPT_STRING, &o.vocab, .value = "N", .help = WR_VOCAB_HELP},
         {"--device", WR_OPT_STRING, &o.device, .fallback = "cpu", .help = "where to run"},
         {"--threads", WR_OPT_INT, &o.threads, .fallback = "0", .min = 0, .max = 1024,
          .help = "processor threads; 0: all"},

@@ -6,8 +6,8 @@
 #include "cli/programs.h"
 
 typedef struct wr_bench_options {
-    const char *recipe, *what, *device;
-    int64_t batch, src_len, tgt_len, vocab, threads, repeat, beam, shapes;
+    const char *recipe, *what, *decode, *device, *vocab;
+    int64_t batch, src_len, tgt_len, threads, repeat, beam, shapes;
     bool profile;
     wr_list set;
 } wr_bench_options;
@@ -15,6 +15,7 @@ typedef struct wr_bench_options {
 typedef struct wr_bench {
     const wr_bench_options *o;
     wr_recipe recipe;
+    int src_vocab, tgt_vocab;
     wr_programs programs;
     wr_session *session;
     wr_fed fed;

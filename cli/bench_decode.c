@@ -1,10 +1,14 @@
-/* bench_decode.c: `weir bench --what decode`: steps of greedy or beam decoding with caches. */
+/* bench_decode.c: `weir bench --what decode`: steps of greedy or beam decoding with caches, or
+ * whole sentences by a FlowSeq. */
 #include "cli/bench.h"
+#include "models/flowseq_decoder.h"
+#include "models/recipe_flowseq.h"
 #include "models/transformer_decoder.h"
 #include "ops/cpu/gemm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct rows {
     int32_t *token, *row, *src_row, *src_len;
@@ -27,11 +31,12 @@ static void free_rows(rows *r) {
 
 /* The hypotheses before a step. At position 0 the rows of a beam come from one source; later a beam
  * of several continues its best two rows in turn, so that caches are reordered as in a search. */
-static void set_rows(const wr_bench_options *o, rows *r, int position) {
+static void set_rows(const wr_bench *b, rows *r, int position) {
+    const wr_bench_options *o = b->o;
     for (int64_t i = 0; i < o->batch * o->beam; i++) {
         int32_t first = (int32_t)(i / o->beam * o->beam), place = (int32_t)(i % o->beam);
         r->token[i] =
-            (int32_t)(position == 0 ? WR_BOS_ID : 4 + (i * 37 + position) % (o->vocab - 4));
+            (int32_t)(position == 0 ? WR_BOS_ID : 4 + (i * 37 + position) % (b->tgt_vocab - 4));
         r->row[i] = first + (o->beam > 1 ? (place + position) % 2 : 0);
         r->src_row[i] = (int32_t)(position == 0 ? i / o->beam : i);
         r->src_len[i] = (int32_t)o->src_len;
@@ -52,7 +57,7 @@ static wr_status decode_once(wr_bench *b, wr_decoder *d, rows *r, double *whole_
     wr_status status = wr_decoder_begin(d, &size, &batch, err);
     double stepping = wr_now();
     for (int t = 0; status == WR_OK && t < o->tgt_len; t++) {
-        set_rows(o, r, t);
+        set_rows(b, r, t);
         wr_decoder_feed feed = {.n = size.rows,
                                 .position = t,
                                 .token = r->token,
@@ -87,9 +92,11 @@ static void print_result(wr_bench *b, double *whole, double *step) {
            plan->n_steps, plan->seconds * 1e3, wr_session_threads(b->session));
 }
 
-wr_status wr_bench_decoding(wr_bench *b, wr_error *err) {
+/* ---- a Transformer ---- */
+
+static wr_status bench_transformer(wr_bench *b, wr_error *err) {
     const wr_bench_options *o = b->o;
-    wr_transformer t = wr_transformer_of(&b->recipe, (int)o->vocab, (int)o->vocab, false);
+    wr_transformer t = wr_transformer_of(&b->recipe, b->src_vocab, b->tgt_vocab, false);
     rows r = {0};
     wr_decoder *d = NULL;
     double *step = malloc(sizeof *step * (size_t)o->repeat);
@@ -111,4 +118,70 @@ wr_status wr_bench_decoding(wr_bench *b, wr_error *err) {
     free_rows(&r);
     free(step);
     return status;
+}
+
+/* ---- a FlowSeq ---- */
+
+/* The rows of the batch as sentences. */
+static wr_sentence *sentences_of(const int32_t *id, int64_t n, int64_t length) {
+    wr_sentence *x = malloc(sizeof *x * (size_t)n);
+    for (int64_t i = 0; x != NULL && i < n; i++)
+        x[i] = (wr_sentence){.id = id + i * length, .n = (size_t)length};
+    return x;
+}
+
+/* From words to words: encoder, lengths, prior and decoder at the length asked for. */
+static wr_status time_flowseq(wr_bench *b, wr_flowseq_decoder *d, const wr_sentence *src,
+                              const wr_sentence *tgt, wr_error *err) {
+    wr_status status = WR_OK;
+    wr_flowseq_measuring o = {.exact = true, .max_tokens = SIZE_MAX};
+    for (int64_t i = -2; status == WR_OK && i < b->o->repeat; i++) {
+        wr_translations out = {0};
+        double start = wr_now();
+        status = wr_flowseq_decode_at(d, src, tgt, (size_t)b->o->batch, &o, &out, err);
+        if (i >= 0) b->ms[i] = (wr_now() - start) * 1e3;
+        wr_translations_free(&out);
+    }
+    return status;
+}
+
+static wr_status bench_flowseq(wr_bench *b, wr_error *err) {
+    const wr_bench_options *o = b->o;
+    wr_flowseq f;
+    wr_flowseq_decoder *d = NULL;
+    wr_status status =
+        wr_recipe_flowseq_model(&b->recipe, b->src_vocab, b->tgt_vocab, false, &f, err);
+    if (status != WR_OK) return status;
+    if (o->tgt_len % f.length_unit != 0)
+        return wr_fail(err, WR_ERR_USAGE, "--tgt-len %lld: the model's lengths are multiples of %d",
+                       (long long)o->tgt_len, f.length_unit);
+    status = wr_bench_batch(b, err);
+    if (status != WR_OK) return status;
+    wr_sentence *src = sentences_of(b->src, o->batch, o->src_len);
+    wr_sentence *tgt = sentences_of(b->tgt, o->batch, o->tgt_len);
+    if (src == NULL || tgt == NULL) status = wr_fail_memory(err, "sentences", sizeof *src);
+    if (status == WR_OK) status = wr_flowseq_decoder_new(&f, b->session, &d, err);
+    if (status == WR_OK) status = time_flowseq(b, d, src, tgt, err);
+    if (status == WR_OK) print_result(b, b->ms, b->ms);
+    if (status == WR_OK && o->profile)
+        wr_bench_print_profile(wr_session_plan(b->session), o->repeat + 2);
+    wr_flowseq_decoder_free(d);
+    free(src);
+    free(tgt);
+    return status;
+}
+
+wr_status wr_bench_decoding(wr_bench *b, wr_error *err) {
+    bool flowseq = b->recipe.model.type == WR_RECIPE_FLOWSEQ;
+    bool argmax = b->o->decode == NULL || strcmp(b->o->decode, "argmax") == 0;
+    if (flowseq && !argmax)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--decode %s is for a Transformer, the recipe's model is "
+                       "a FlowSeq: use --decode argmax",
+                       b->o->decode);
+    if (!flowseq && b->o->decode != NULL && argmax)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--decode argmax is for a FlowSeq, the recipe's model is "
+                       "a Transformer: use --beam");
+    return flowseq ? bench_flowseq(b, err) : bench_transformer(b, err);
 }

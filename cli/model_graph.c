@@ -81,7 +81,7 @@ static bool parse_vocab(const char *text, wr_model_sizes *m) {
     return end != text && *end == '\0';
 }
 
-static wr_status recipe_vocabs(const char *vocab, wr_model_sizes *m, wr_error *err) {
+wr_status wr_model_sizes_vocab(const char *vocab, wr_model_sizes *m, wr_error *err) {
     enum { USUAL = 10000 };
     const wr_recipe_data *d = &m->recipe.data;
     m->src_vocab = d->src_vocab > 0 ? d->src_vocab : USUAL;
@@ -112,7 +112,7 @@ wr_status wr_model_sizes_read(const char *path, const char *vocab, wr_model_size
     if (status == WR_OK && m->from_run)
         status = read_run_vocabs(&text, path, m, err);
     else if (status == WR_OK)
-        status = recipe_vocabs(vocab, m, err);
+        status = wr_model_sizes_vocab(vocab, m, err);
     wr_str_free(&text);
     return status;
 }

@@ -27,6 +27,9 @@ bool wr_is_directory(const char *path);
 wr_status wr_model_sizes_read(const char *path, const char *vocab, wr_model_sizes *m,
                               wr_error *err);
 
+/* The vocabularies of the recipe m->recipe as said above. */
+wr_status wr_model_sizes_vocab(const char *vocab, wr_model_sizes *m, wr_error *err);
+
 /* What to build of it. */
 typedef struct wr_model_graph_options {
     bool training; /* with dropout */

@@ -248,11 +248,13 @@ static wr_status after_update(wr_trainer *t, bool last, wr_error *err) {
     wr_status status = WR_OK;
     const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update - 1);
     bool ends = wr_programs_stage(&t->programs, t->at->update) != stage;
-    bool validated = is_due(t->at->update, r->valid_every) || last || ends;
+    /* before the last stage the model is not whole: there is nothing to validate */
+    bool whole = stage == &t->programs.stage[t->programs.stages - 1];
+    bool validated = whole && (is_due(t->at->update, r->valid_every) || last);
     if (is_due(t->at->update, r->report_every) || ((last || ends) && t->sums.updates > 0))
         status = report(t, err);
     if (status == WR_OK && validated) status = validate(t, err);
-    if (status == WR_OK && (is_due(t->at->update, r->checkpoint_every) || validated))
+    if (status == WR_OK && (is_due(t->at->update, r->checkpoint_every) || validated || last))
         status = wr_trainer_save(t, err);
     return status;
 }
