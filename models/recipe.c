@@ -3,6 +3,7 @@
  * libyaml parses and knows the line of every node, which libcyaml (that stands on it) does not hand
  * to later checks; the table of keys is the schema. */
 #include "models/recipe.h"
+#include "models/recipe_flowseq.h"
 #include "models/recipe_nearest.h"
 #include "models/recipe_table.h"
 
@@ -201,7 +202,7 @@ static wr_status fail_layer(const loader *l, origin from, const wr__key *key,
     return fail_at(l, from, &what);
 }
 
-/* Append one item of `n` bytes; whether its options make sense is the flow's to say. */
+/* Append one item of `n` bytes; check_prior() sees to its options. */
 static wr_status add_item(loader *l, origin from, const wr__key *key, const char *item, size_t n) {
     wr_recipe_list *list = (wr_recipe_list *)((char *)l->recipe + key->offset);
     size_t begin = strlen(list->text);
@@ -590,12 +591,28 @@ static wr_status check_optim(const loader *l) {
     return WR_OK;
 }
 
+/* The lists must make a prior of this width. The message names key and item. */
+static wr_status check_prior(const loader *l) {
+    if (l->recipe->model.type != WR_RECIPE_FLOWSEQ) return WR_OK;
+    wr_flow_stack *stack = malloc(sizeof *stack);
+    if (stack == NULL) return wr_fail_memory(l->err, "a prior", sizeof *stack);
+    wr_error why = {0};
+    wr_status status = wr_recipe_prior_stack(l->recipe, stack, &why);
+    free(stack);
+    if (status == WR_OK) return WR_OK;
+    if (status != WR_ERR_INPUT) return wr_fail(l->err, status, "%s", why.text);
+    wr_str what = {0};
+    wr_str_add(&what, "%s", why.text);
+    return fail_at(l, (origin){0}, &what);
+}
+
 static wr_status check_all(const loader *l) {
     wr_status status = check_used(l);
     if (status == WR_OK) status = check_choices(l);
     if (status == WR_OK) status = check_model(l);
     if (status == WR_OK) status = check_train(l);
     if (status == WR_OK) status = check_optim(l);
+    if (status == WR_OK) status = check_prior(l);
     return status;
 }
 

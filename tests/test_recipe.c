@@ -164,6 +164,15 @@ static const mistake MISTAKES[] = {
      "--set prior.step=[unit, unti]: prior.step: 'unti' is no layer; did you mean 'unit'? allowed: "
      "actnorm, linear, coupling, factor_out, squeeze, and the blocks position, step, unit, "
      "last_step, last_unit"},
+    /* a prior that cannot be */
+    {FLOW "prior: {unit: [coupling halves]}\n", NULL,
+     "r.yaml: recipe key prior.unit, item 1 'coupling halves': a word is missing; allowed is: "
+     "coupling halves|alternate|time up|down [add|attend] [net=attention|lstm|conv] "
+     "[transform=affine|additive|nlsq]"},
+    {FLOW "prior: {heads: 3}\n", NULL,
+     "r.yaml: recipe key prior.position, item 2 'coupling halves up attend net=attention "
+     "transform=affine': its network "
+     "reads 128 channels, which 3 heads do not divide; change prior.heads or model.dim"},
     /* the file as such */
     {"model:\n  dim: 64\n  dim: 32\n", NULL,
      "r.yaml:3: model.dim stands here again; it was set in line 2"},
@@ -197,9 +206,9 @@ static void test_long_lists(void **state) {
     for (int extra = 0; extra < 2; extra++) {
         wr_str text = {0};
         wr_str_add(&text, FLOW "prior: {unit: [");
-        for (int i = 0; i < 127; i++)
-            wr_str_add(&text, "actnorm, ");
-        wr_str_add(&text, "unit %s]}\n", extra == 0 ? "x" : "xy");
+        for (int i = 0; i < 23; i++)
+            wr_str_add(&text, "coupling alternate down transform=additive, ");
+        wr_str_add(&text, "coupling halves up transform=nlsq%s]}\n", extra == 0 ? "" : "x");
         wr_error err = {0};
         wr_recipe r;
         wr_status status = parse(wr_str_text(&text), NULL, &r, &err);
@@ -251,10 +260,10 @@ static void test_lists(void **state) {
     wr_error err = {0};
     wr_recipe r;
     const char *text = FLOW "prior:\n  unit:\n    - actnorm\n    - 'coupling  halves \tup'\n"
-                            "  last_unit: unit x2 , actnorm\n  layers: []\n";
+                            "  last_unit: actnorm x2 , actnorm\n  layers: []\n";
     assert_int_equal(parse(text, "prior.step=[unit x3]", &r, &err), WR_OK);
     assert_string_equal(r.prior.unit.text, "actnorm\ncoupling halves up\n");
-    assert_string_equal(r.prior.last_unit.text, "unit x2\nactnorm\n");
+    assert_string_equal(r.prior.last_unit.text, "actnorm x2\nactnorm\n");
     assert_string_equal(r.prior.layers.text, "");
     assert_string_equal(r.prior.step.text, "unit x3\n");
     assert_string_equal(r.prior.position.text,
@@ -319,7 +328,8 @@ static void test_order_of_settings(void **state) {
     "optim: {type: adamw}\n"
 static const char *const ROOMY[] = {
     "model: {dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST,
-    "model: {type: flowseq, dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST};
+    "model: {type: flowseq, dim: 240, heads: 4, embeddings: separate}\n"
+    "prior: {position: [actnorm]}\n" ROOMY_REST};
 
 static const char *roomy_for(const wr__key *key) {
     return ROOMY[wr__key_used(key, WR_RECIPE_TRANSFORMER) ? 0 : 1];
@@ -350,7 +360,7 @@ static void other_value(const wr__key *key, const char *now, wr_str *value) {
         other_choice(key->choices, now, value);
         return;
     case WR__KEY_LAYERS:
-        wr_str_add(value, "[unit x2, coupling time down net=lstm]");
+        wr_str_add(value, "[actnorm x2, coupling time down net=lstm]");
         return;
     }
 }
