@@ -99,7 +99,7 @@ static bool copy_node(copier *c, uint32_t id) {
     return made != 0;
 }
 
-bool wr_region_paste(const wr_region *r, const wr *values, wr *outs) {
+bool wr_region_paste(const wr_region *r, const wr *values, const wr *border_values, wr *outs) {
     wr_graph *g = (wr_graph *)(uintptr_t)r->g;
     copier c = {.from = g, .to = g, .derived = true, .map = calloc(r->n, sizeof *c.map)};
     bool ok = c.map != NULL;
@@ -108,13 +108,16 @@ bool wr_region_paste(const wr_region *r, const wr *values, wr *outs) {
         ok = values[i].id != 0;
     }
     bool memory = ok || c.map != NULL;
-    for (int i = 0; ok && i < r->n_border; i++)
-        c.map[r->border[i]] = r->border[i];
+    for (int i = 0; ok && i < r->n_border; i++) {
+        uint32_t id = r->border[i];
+        c.map[id] = border_values == NULL ? id : border_values[i].id;
+        ok = c.map[id] != 0;
+    }
     for (uint32_t id = 1; ok && id < r->n; id++)
         if (r->live[id] && r->varies[id]) ok = memory = copy_node(&c, id);
     for (int k = 0; k < r->n_to; k++) {
         uint32_t id = r->to[k].id;
-        uint32_t made = !ok ? 0 : r->varies[id] ? c.map[id] : id;
+        uint32_t made = ok ? c.map[id] : 0;
         outs[k] = (wr){g, made};
     }
     if (!memory) wr__out_of_memory(g);

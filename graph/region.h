@@ -22,8 +22,9 @@ typedef struct wr_region {
 bool wr_region_find(wr_graph *g, int n_from, const wr *from, int n_to, const wr *to, wr_region *r);
 void wr_region_free(wr_region *r);
 
-/* outs[k] = r->to[k] with from[i] replaced by values[i] (of the same types), in the same graph. */
-bool wr_region_paste(const wr_region *r, const wr *values, wr *outs);
+/* outs[k] = r->to[k] with from[i] replaced by values[i], and border[i] by border_values[i] (NULL:
+ * as they are), of the same types, in the same graph. */
+bool wr_region_paste(const wr_region *r, const wr *values, const wr *border_values, wr *outs);
 
 /* A graph of its own that keeps no reference to `g`: inputs "0", "1", .. for `from`, then for the
  * border; constants are copied and are no input. `inputs` (n_from + n_border) gets their ids, 0 for

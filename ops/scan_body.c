@@ -44,7 +44,7 @@ const wr_op wr_op_loop_value = {.name = "loop_value",
                                 .no_inverse = "has no operand",
                                 .no_sample = "stands in bodies only"};
 
-static wr loop_value(wr_graph *g, wr_loc loc, wr_type t, const char *what, int k) {
+wr wr__loop_value(wr_graph *g, wr_loc loc, wr_type t, const char *what, int k) {
     wr_attr attr[DIMS + WR_MAX_RANK];
     memset(attr, 0, sizeof attr);
     attr[DTYPE].i = t.dtype;
@@ -120,10 +120,10 @@ static bool make_loop_values(builder *w) {
     const wr_scan_spec *s = w->s;
     wr_type t;
     for (int k = 0; k < s->n_carry; k++)
-        w->inside[k] = loop_value(w->g, w->loc, wr_type_of(s->carry[k]), "carry", k);
+        w->inside[k] = wr__loop_value(w->g, w->loc, wr_type_of(s->carry[k]), "carry", k);
     for (int k = 0; k < s->n_step; k++) {
         if (!step_type(w, k, &t)) return false;
-        w->inside[s->n_carry + k] = loop_value(w->g, w->loc, t, "step", k);
+        w->inside[s->n_carry + k] = wr__loop_value(w->g, w->loc, t, "step", k);
     }
     for (int k = 0; k < s->n_carry + s->n_step; k++)
         if (wr_is_poison(w->inside[k])) return false;

@@ -34,6 +34,9 @@ static inline int wr__scan_roots(const wr__scan_body *b) {
  * constants that it reads are listed in `constants` (malloc, the caller's to free). */
 int wr__scan_body_new(wr_loc loc, const wr_scan_spec *s, wr **constants, int *n_constants);
 
+/* scan_body.c: a node that stands for one step's value; named what0, what1, .. */
+wr wr__loop_value(wr_graph *g, wr_loc loc, wr_type t, const char *what, int k);
+
 /* scan_kernel.c */
 wr_status wr__scan_cpu(const wr_call *c);
 wr_cost wr__scan_cost(const wr_call *c);
