@@ -8,6 +8,7 @@
  * inputs: every input solved, every output used up once, and as many elements as in the outputs. */
 #include "autodiff/invert_internal.h"
 
+#include "graph/program.h"
 #include "ops/elementwise.h"
 #include "ops/slice.h"
 
@@ -281,4 +282,33 @@ wr wr_log_det_at(wr_loc loc, const wr_bijection *f) {
     bool ok = solve(&v, f->outs, &sum);
     wr__inverse_release(&v);
     return ok ? sum : (wr){g, 0};
+}
+
+wr_status wr__bijection_masks(const wr_bijection *f, wr *in_mask, wr *out_mask, wr_error *err) {
+    wr_graph *g = f->ins[0].g;
+    inverter v = {.g = g, .loc = WR_HERE, .f = f, .in_place = true, .ok = true};
+    wr__place_of_data *at = solve(&v, f->outs, NULL) ? wr__data_spread(&v) : NULL;
+    for (int i = 0; at != NULL && i < f->n_in; i++)
+        in_mask[i] = (wr){g, at[f->ins[i].id].mask};
+    for (int k = 0; at != NULL && k < f->n_out; k++) {
+        out_mask[k] = (wr){g, at[f->outs[k].id].mask};
+        if (at[f->outs[k].id].lost != NULL)
+            wr__inverse_mistake(&v, f->outs[k].id, at[f->outs[k].id].lost,
+                                "wr_mask_apply tells which positions are data");
+    }
+    free(at);
+    wr__inverse_release(&v);
+    return wr_graph_status(g, err);
+}
+
+bool wr_rebuild_at(wr_loc loc, const wr_bijection *f, const wr *ys, wr *xs) {
+    wr_graph *g = f->n_in > 0 ? f->ins[0].g : NULL;
+    inverter v = {.g = g, .loc = loc, .f = f, .ok = true};
+    bool ok = solve(&v, ys, NULL);
+    for (int i = 0; i < f->n_in; i++)
+        xs[i] = (wr){g, ok ? v.value[f->ins[i].id] : 0};
+    for (uint32_t id = 1; ok && id < v.n; id++)
+        if (v.inside[id] && v.how[id] != WR__UNKNOWN) ok = wr_node_rebuild(g, id, v.value[id]);
+    wr__inverse_release(&v);
+    return ok;
 }

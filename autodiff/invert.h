@@ -27,6 +27,14 @@ typedef struct wr_bijection {
 bool wr_invert_at(wr_loc loc, const wr_bijection *f, const wr *ys, wr *xs, wr *log_det);
 #define wr_invert(f, ys, xs, log_det) wr_invert_at(WR_HERE, f, ys, xs, log_det)
 
+/* Let gradients read f's inputs and what lies between them and its outputs from the inverse at ys,
+ * computed in the backward part, instead of keeping it: training memory then does not grow with the
+ * number of such pieces. ys are the outputs themselves, or for a piece whose outputs feed another
+ * such piece the xs of that one, so that only the last outputs are kept. Mark the scope of the
+ * piece by wr_scope_recompute, too, for what in it does not depend on its inputs. */
+bool wr_rebuild_at(wr_loc loc, const wr_bijection *f, const wr *ys, wr *xs);
+#define wr_rebuild(f, ys, xs) wr_rebuild_at(WR_HERE, f, ys, xs)
+
 /* log |det d outs / d ins| [B] of the forward direction, of the nodes as declared. */
 wr wr_log_det_at(wr_loc loc, const wr_bijection *f);
 #define wr_log_det(f) wr_log_det_at(WR_HERE, f)

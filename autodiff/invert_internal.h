@@ -124,6 +124,9 @@ typedef struct wr__place_of_data {
 /* One per declared node, for those that came from the outputs. NULL: no memory, or a mistake. */
 wr__place_of_data *wr__data_spread(struct wr__inverter *v);
 
+/* invert.c: the masks of inputs and outputs, poison where all positions are valid. */
+wr_status wr__bijection_masks(const wr_bijection *f, wr *in_mask, wr *out_mask, wr_error *err);
+
 /* invert_ledger.c: the sum of all terms, [B]; poison after a mistake. */
 wr wr__ledger_sum(struct wr__inverter *v);
 
