@@ -155,14 +155,14 @@ static wr_status list_candidates(search *s, int32_t *length, double *logp, wr_er
     return status;
 }
 
-/* Candidates from `at` on that one run takes, `each` times their positions within the budget. */
-static size_t run_size(const search *s, size_t at, int each, int32_t *longest) {
+/* Candidates from `at` on that one run takes. */
+static size_t run_size(const search *s, size_t at, int32_t *longest) {
     size_t n = 0;
     *longest = 0;
     for (; at + n < s->n_cand; n++) {
         int32_t length = s->cand[at + n].length;
         size_t t = (size_t)(length > *longest ? length : *longest);
-        if (n > 0 && (n + 1) * (size_t)each * t > s->o.max_tokens) break;
+        if (n > 0 && (n + 1) * t > s->o.max_tokens) break;
         *longest = (int32_t)t;
     }
     return n;
@@ -223,7 +223,7 @@ static wr_status decode_all(search *s, wr_error *err) {
     wr_status status = WR_OK;
     int32_t longest;
     for (size_t at = 0, n; status == WR_OK && at < s->n_cand; at += n) {
-        n = run_size(s, at, 1, &longest);
+        n = run_size(s, at, &longest);
         status = decode_run(s, at, n, longest, err);
     }
     return status;
@@ -297,13 +297,30 @@ static wr_status weigh_run(search *s, size_t at, size_t n, int32_t T, wr_error *
     return status;
 }
 
+static int by_length(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    if (x->length != y->length) return x->length > y->length ? -1 : 1;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static int by_number(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* Candidates of one length together: sums over positions are then the same in the last bit,
+ * whatever else is in the batch. */
 static wr_status weigh_all(search *s, wr_error *err) {
     wr_status status = WR_OK;
-    int32_t longest;
+    qsort(s->cand, s->n_cand, sizeof *s->cand, by_length);
     for (size_t at = 0, n; status == WR_OK && at < s->n_cand; at += n) {
-        n = run_size(s, at, s->o.iwd_samples, &longest);
-        status = weigh_run(s, at, n, longest, err);
+        int32_t length = s->cand[at].length;
+        size_t most = s->o.max_tokens / (size_t)length / (size_t)s->o.iwd_samples;
+        for (n = 1; n < most && at + n < s->n_cand && s->cand[at + n].length == length;)
+            n++;
+        status = weigh_run(s, at, n, length, err);
     }
+    qsort(s->cand, s->n_cand, sizeof *s->cand, by_number);
     return status;
 }
 
