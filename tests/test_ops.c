@@ -3,7 +3,8 @@
  * For each sample: the f64 gradient with a random cotangent, and the second derivative, against
  * 4-point central differences; f32 against f64; 1, 2 and 7 threads and a second run bit-equal; the
  * expansion against the row; in place against out of place; single outputs against all of them;
- * padded positions without influence. One line per row tells the errors reached. */
+ * padded positions without influence; the derived inverse and log-determinant, or why there is
+ * none. One line per row tells the errors reached. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,11 +12,16 @@
 
 #include <cmocka.h>
 
+#include "autodiff/autoregressive.h"
+#include "autodiff/check_bijection.h"
 #include "autodiff/grad.h"
 #include "helpers/sample.h"
 #include "ops/elementwise.h"
+#include "ops/index.h"
 #include "ops/layout.h"
+#include "ops/mask.h"
 #include "ops/reduce.h"
+#include "ops/slice.h"
 #include "ops/table.h"
 
 #include <math.h>
@@ -29,11 +35,13 @@ static const double STEP = 5e-4;         /* of the differences; samples keep kin
 static const double GRAD_ERROR = 1e-6;   /* relative, f64 */
 static const double F32_ERROR = 5e-5;    /* of the largest element, f32 against f64 */
 static const double EXPAND_ERROR = 1e-9; /* f64 */
+static const double INVERT_ERROR = 1e-9; /* f64, x -> y -> x */
+static const double DET_ERROR = 1e-8;    /* f64, log |det| of differences */
 
 /* What is reached over all variants of a row. */
 typedef struct reached {
-    double grad, second, f32, expand;
-    int variants, in_place, padded;
+    double grad, second, f32, expand, inverse, det;
+    int variants, in_place, padded, inverted, refused;
 } reached;
 
 /* A sample of a row with its loss = sum over k of sum(cotangent_k out_k) and its derivatives. */
@@ -586,6 +594,135 @@ static void check_padding(const wr_op *op, int variant, reached *r) {
     test_case_end(&s.t);
 }
 
+/* ---- inverses ---- */
+
+/* A row's sample as a bijection of one operand: u [1, ..] with the operand's values is its only
+ * input, all its float outputs are outputs [1, ..], so that everything is one sentence. */
+typedef struct one_operand {
+    wr u, mask, out[WR_MAX_OUTPUTS];
+    wr_bijection f;
+    test_kept value;
+    wr_feed feed[TEST_INPUTS + 1];
+} one_operand;
+
+static wr as_sentence(wr x) {
+    wr_type t = wr_type_of(x);
+    wr_dim dims[WR_MAX_RANK + 1] = {wr_n(1)};
+    memcpy(dims + 1, t.dim, sizeof *dims * (size_t)t.rank);
+    return wr_reshape(x, t.rank + 1, dims);
+}
+
+/* What the sample computes for its operand. */
+static test_kept operand_value(subject *s, wr operand) {
+    test_program p;
+    test_program_open(&p, &s->t, 1, &operand, NULL, 1);
+    test_program_run(&p, &s->t);
+    test_kept value = test_keep(test_program_output(&p, 0));
+    test_program_close(&p);
+    return value;
+}
+
+static void feed_all(subject *s, one_operand *o) {
+    for (int i = 0; i < s->t.n_inputs; i++) {
+        const test_input *x = &s->t.input[i];
+        o->feed[i] = (wr_feed){.name = x->name, .data = x->data, .rank = x->rank};
+        memcpy(o->feed[i].dim, x->dim, sizeof x->dim);
+    }
+    wr_feed *last = &o->feed[s->t.n_inputs];
+    *last = (wr_feed){.name = "u", .data = o->value.tensor.data, .rank = wr_rank(o->u), .dim = {1}};
+    for (int d = 1; d < last->rank; d++)
+        last->dim[d] = wr_dim_literal(wr_dim_of(o->u, d));
+}
+
+/* False: the operand is no float tensor, or too large for one more axis. */
+static bool one_operand_begin(subject *s, int k, one_operand *o) {
+    wr_graph *g = s->t.sample.g;
+    wr in[TEST_INPUTS], operand = {g, wr_node_inputs(g, s->node.id)[k]};
+    wr_type t = wr_type_of(operand);
+    wr_attr attr[WR_MAX_ATTRS];
+    int n_in = wr_node_at(g, s->node.id)->n_in, n_attr = wr_op_attr_count(s->op);
+    memset(o, 0, sizeof *o);
+    if (t.dtype != WR_F64 || t.rank == 0 || t.rank == WR_MAX_RANK) return false;
+    for (int i = 0; i < n_in; i++)
+        in[i] = (wr){g, wr_node_inputs(g, s->node.id)[i]};
+    if (n_attr > 0) memcpy(attr, wr_node_attrs(g, s->node.id), sizeof *attr * (size_t)n_attr);
+    o->value = operand_value(s, operand);
+    wr_type wide = wr_type_of(as_sentence(operand));
+    o->u = wr_input(g, "u", WR_F64, wide.rank, wide.dim);
+    in[k] = wr_reshape(o->u, t.rank, t.dim);
+    wr y = wr_emit(WR_HERE, s->op, n_in, in, attr);
+    o->f = (wr_bijection){.n_in = 1, .ins = &o->u, .outs = o->out};
+    for (int i = 0; i < s->n_out; i++)
+        if (wr_dtype_of(s->out[i]) == WR_F64 && wr_rank(s->out[i]) < WR_MAX_RANK)
+            o->out[o->f.n_out++] = as_sentence(wr_output(y, i));
+    if (s->op == &wr_op_mask_apply) {
+        o->mask = as_sentence(in[1]);
+        o->f.masks = &o->mask;
+    }
+    feed_all(s, o);
+    return o->f.n_out > 0;
+}
+
+static void compare_inverse(const subject *s, int k, const wr_check_report *report, reached *r) {
+    const wr_check_result *back = &report->result[WR_CHECK_THERE_AND_BACK];
+    const wr_check_result *det = &report->result[WR_CHECK_JACOBIAN];
+    if (!report->passed || !(back->error < INVERT_ERROR)) {
+        wr_check_print(report, stdout);
+        fail_msg("%s, variant %d: its inverse by operand %d is wrong", s->op->name, s->variant, k);
+    }
+    r->inverse = fmax(r->inverse, back->error);
+    r->det = fmax(r->det, det->error);
+    r->inverted++;
+}
+
+/* A refusal names the reason of the row. */
+static void check_refusal(const subject *s, int k, const wr_error *err, reached *r) {
+    const char *reason = s->op->no_inverse;
+    bool told = strstr(err->text, "not a bijection") != NULL &&
+                (reason == NULL || strstr(err->text, reason) != NULL);
+    if (!told)
+        fail_msg("%s, variant %d: refuses the inverse by operand %d with \"%s\"", s->op->name,
+                 s->variant, k, err->text);
+    r->refused++;
+}
+
+static void check_inverse_by(const wr_op *op, int variant, int k, reached *r) {
+    subject s;
+    one_operand o;
+    if (!subject_begin(&s, op, WR_F64, variant)) return;
+    if (one_operand_begin(&s, k, &o)) {
+        wr_error err = {0};
+        wr_check_report report;
+        wr_check_options options = {
+            .n_values = s.t.n_inputs + 1, .values = o.feed, .bound = DET_ERROR};
+        wr_status status = wr_check_bijection(&o.f, &options, &report, &err);
+        if (status == WR_OK)
+            compare_inverse(&s, k, &report, r);
+        else
+            check_refusal(&s, k, &err, r);
+        if (status == WR_OK && op->inverse == NULL)
+            fail_msg("%s: inverted without a rule", op->name);
+    }
+    test_forget(&o.value);
+    test_case_end(&s.t);
+}
+
+static void check_inverse(const wr_op *op, int variant, reached *r) {
+    subject s;
+    if (!subject_begin(&s, op, WR_F64, variant)) return;
+    int n_in = wr_node_at(s.t.sample.g, s.node.id)->n_in;
+    test_case_end(&s.t);
+    for (int k = 0; k < n_in && k < 4; k++)
+        check_inverse_by(op, variant, k, r);
+}
+
+/* Rules that no operand alone can show; tests/test_invert.c and others have them. */
+static bool needs_company(const wr_op *op) {
+    return op == &wr_op_slice || op == &wr_op_gather || op == &wr_op_scatter_add ||
+           op == &wr_op_cast || op == &wr_op_select || op == &wr_op_concat ||
+           op == &wr_op_autoregressive;
+}
+
 /* ---- the walk ---- */
 
 static bool has_variant(const wr_op *op, int variant) {
@@ -612,6 +749,7 @@ static void check_variant(const wr_op *op, int variant, reached *r) {
     if (op->inplace != 0) check_in_place(op, WR_F64, variant, r);
     if (op->traits & WR_RANDOM) check_random(op, variant);
     check_padding(op, variant, r);
+    if (!stateful) check_inverse(op, variant, r);
 }
 
 static void print_reached(const wr_op *op, const reached *r) {
@@ -620,6 +758,7 @@ static void print_reached(const wr_op *op, const reached *r) {
     if (differentiable(op)) wr_str_add(&s, "  gradient %.1e  second %.1e", r->grad, r->second);
     if (op->expand != NULL) wr_str_add(&s, "  expansion %.1e", r->expand);
     if (op->inplace != 0) wr_str_add(&s, "  in place");
+    if (r->inverted > 0) wr_str_add(&s, "  inverse %.1e  det %.1e", r->inverse, r->det);
     if (r->padded > 0) wr_str_add(&s, "  padding %d", r->padded);
     if (op->traits & WR_RANDOM) wr_str_add(&s, "  random");
     print_message("%s\n", wr_str_text(&s));
@@ -637,6 +776,8 @@ static void test_row(void **state) {
     assert_true(r.variants > 0);
     if (op->inplace != 0 && !(op->traits & WR_STATEFUL) && r.in_place == 0)
         fail_msg("%s: no sample works in place, though the row says it can", op->name);
+    if (op->inverse != NULL && r.inverted == 0 && !needs_company(op))
+        fail_msg("%s: has an inverse rule, but no sample was inverted", op->name);
     print_reached(op, &r);
 }
 
