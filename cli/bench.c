@@ -129,6 +129,40 @@ void wr_bench_print_profile(const wr_plan *plan, int64_t runs) {
     }
 }
 
+/* Who holds the arena where it is fullest, by row, on stderr. */
+static void print_memory(const wr_plan *plan) {
+    typedef struct row {
+        const char *name;
+        double bytes;
+        int n;
+    } row;
+    row rows[128];
+    int n = 0;
+    for (uint32_t id = 1; id < wr_node_count(plan->g); id++) {
+        const wr_value *v = &plan->value[id];
+        if (v->place != WR_PLACE_ARENA || v->root != id) continue;
+        if (v->first > plan->peak_step || v->last < plan->peak_step) continue;
+        const wr_node *x = wr_node_at(plan->g, id);
+        if (x->op == &wr_op_output) x = wr_node_at(plan->g, wr_node_inputs(plan->g, id)[0]);
+        int at = 0;
+        while (at < n && strcmp(rows[at].name, x->op->name) != 0)
+            at++;
+        if (at == n && n < 128) rows[n++] = (row){.name = x->op->name};
+        if (at == 128) continue;
+        rows[at].bytes += (double)v->bytes;
+        rows[at].n++;
+    }
+    fprintf(stderr, "%-20s %6s %9s  (at the peak, step %d of %d)\n", "row", "values", "MB",
+            plan->peak_step, plan->n_steps);
+    while (n > 0) {
+        int top = 0;
+        for (int i = 1; i < n; i++)
+            if (rows[i].bytes > rows[top].bytes) top = i;
+        fprintf(stderr, "%-20s %6d %9.2f\n", rows[top].name, rows[top].n, rows[top].bytes / 1e6);
+        rows[top] = rows[--n];
+    }
+}
+
 static void print_result(wr_bench *b) {
     const wr_bench_options *o = b->o;
     const wr_plan *plan = wr_session_plan(b->session);
@@ -160,6 +194,7 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err) {
     if (status != WR_OK) return status;
     print_result(b);
     if (o->profile) wr_bench_print_profile(wr_session_plan(b->session), o->repeat + 2);
+    if (o->profile) print_memory(wr_session_plan(b->session));
     return WR_OK;
 }
 
@@ -266,7 +301,8 @@ int wr_cmd_bench(int argc, char **argv) {
          .help = "training: N steps of as many different sizes instead; tells what planning costs"},
         {"--repeat", WR_OPT_INT, &o.repeat, .value = "N", .fallback = "10", .min = 1, .max = 10000,
          .help = "counted steps; the median is printed"},
-        {"--profile", WR_OPT_FLAG, &o.profile, .help = "also print the time of each row on stderr"},
+        {"--profile", WR_OPT_FLAG, &o.profile,
+         .help = "also print the time and the memory of each row on stderr"},
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE", .help = "change a key of the recipe"},
     };
     const wr_cli cli = {.command = "bench",

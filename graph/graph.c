@@ -77,6 +77,7 @@ static uint64_t node_hash(const wr__made *m, int n_attr) {
     } key;
     memset(&key, 0, sizeof key);
     key.op = m->op;
+    key.role_apart = m->role == WR_RECOMPUTED; /* or it would be merged with what it spares */
     key.type.dtype = m->type[0].dtype;
     key.type.rank = m->type[0].rank;
     for (int i = 0; i < m->type[0].rank; i++)
@@ -89,7 +90,9 @@ static uint64_t node_hash(const wr__made *m, int n_attr) {
 static bool node_equal(const wr_graph *g, uint32_t id, const wr__made *m, int n_attr) {
     const wr_node *x = &g->node[id];
     const wr_type *t = &m->type[0];
-    return x->op == m->op && x->n_in == m->n_in && x->dtype == t->dtype && x->rank == t->rank &&
+    bool apart = (x->role == WR_RECOMPUTED) != (m->role == WR_RECOMPUTED);
+    return !apart && x->op == m->op && x->n_in == m->n_in && x->dtype == t->dtype &&
+           x->rank == t->rank &&
            memcmp(x->dim, t->dim, sizeof(wr_dim) * (size_t)t->rank) == 0 &&
            (m->n_in == 0 || m->in == NULL ||
             memcmp(&g->edge[x->in], m->in, sizeof *m->in * (size_t)m->n_in) == 0) &&
@@ -336,12 +339,21 @@ void wr__scope_leave(wr__scope_guard *guard) { wr_scope_pop(guard->g); }
 
 void wr_scope_recompute(wr_graph *g) { g->shared->scope[g->scope].recompute = true; }
 
+void wr_scope_recompute_all(wr_graph *g) {
+    wr_scope_recompute(g);
+    g->shared->scope[g->scope].results_too = true;
+}
+
 uint32_t wr_scope_parent(const wr_graph *g, uint32_t scope) {
     return g->shared->scope[scope].parent;
 }
 
 const char *wr_scope_name(const wr_graph *g, uint32_t scope) {
     return wr_text_at(g, g->shared->scope[scope].name);
+}
+
+bool wr_scope_results_recomputed(const wr_graph *g, uint32_t scope) {
+    return g->shared->scope[scope].results_too;
 }
 
 bool wr_scope_is_recomputed(const wr_graph *g, uint32_t scope) {

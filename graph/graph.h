@@ -151,6 +151,9 @@ void wr_scope_pop(wr_graph *g);
 /* From here to the matching pop, keep only this scope's inputs for the gradient and compute the
  * rest again: less memory, more time. */
 void wr_scope_recompute(wr_graph *g);
+/* The same, and nothing that the scope makes is kept, also not what other scopes read of it: for
+ * small work with large results. */
+void wr_scope_recompute_all(wr_graph *g);
 
 typedef struct wr__scope_guard {
     wr_graph *g;
@@ -181,6 +184,7 @@ void wr_scope_path(const wr_graph *g, uint32_t scope, wr_str *out);
 uint32_t wr_scope_parent(const wr_graph *g, uint32_t scope);
 const char *wr_scope_name(const wr_graph *g, uint32_t scope);
 bool wr_scope_is_recomputed(const wr_graph *g, uint32_t scope); /* itself or a parent */
+bool wr_scope_results_recomputed(const wr_graph *g, uint32_t scope); /* wr_scope_recompute_all */
 /* "dec.layer3.W f32 [512, 256] from models/x.c:12 parameter" */
 void wr_node_describe(const wr_graph *g, uint32_t id, wr_str *out);
 /* Name of a parameter, state or input (full scope path), else "". */

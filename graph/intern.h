@@ -19,7 +19,7 @@ typedef struct wr__bytes {
 
 typedef struct wr__scope {
     uint32_t parent, name;
-    bool recompute;
+    bool recompute, results_too; /* results_too: also what other scopes read */
 } wr__scope;
 
 /* Dims, strings, locations and scopes of a family of graphs. Counted references. */

@@ -65,7 +65,8 @@ wr_graph *wr_pass_run(const wr_pass *pass, const wr_graph *g, int n_roots, uint3
     for (uint32_t id = 1; ok && id < n; id++) {
         if (!live[id]) continue;
         const wr_node *x = wr_node_at(g, id);
-        wr_derivation before = wr_derive_begin(now, 0, WR_FORWARD);
+        bool again = x->role == WR_RECOMPUTED;
+        wr_derivation before = wr_derive_begin(now, 0, again ? WR_RECOMPUTED : WR_FORWARD);
         now->scope = x->scope;
         ok = rewrite_node(pass, &r, map, id);
         wr_derive_end(now, before);

@@ -82,9 +82,10 @@ static uint32_t backward_operand(recompute *c, uint32_t reader, uint32_t id) {
         return first + (uint32_t)wr_node_attrs(c->old, id)[0].i;
     }
     if (!c->live[id]) return made_again(c, id);
-    if (!is_recomputed(c->old, id) || marked_scope(c->old, id) != marked_scope(c->old, reader))
-        return c->map[id];
-    return made_again(c, id);
+    if (!is_recomputed(c->old, id)) return c->map[id];
+    bool kept = marked_scope(c->old, id) != marked_scope(c->old, reader) &&
+                !wr_scope_results_recomputed(c->old, x->scope);
+    return kept ? c->map[id] : made_again(c, id);
 }
 
 static uint32_t copy_with(recompute *c, uint32_t id, bool again) {

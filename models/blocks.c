@@ -25,13 +25,18 @@ static wr_init around_zero(double bound) { return (wr_init){WR_INIT_UNIFORM, -bo
 /* Size of the last axis, a literal; 1 for poison. */
 static int width(wr x) { return wr_is_poison(x) ? 1 : (int)wr_dim_literal(wr_dim_of(x, -1)); }
 
-/* x W + b in a scope of its own; no b when `b` is NULL. */
+/* x W + b; no b when `b` is NULL. */
+static wr affine_here(wr x, int out, wr_init w, const wr_init *b) {
+    wr_dtype t = wr_dtype_of(x);
+    wr y = wr_matmul(x, wr_param(x.g, "W", t, WR_DIMS(wr_dim_of(x, -1), wr_n(out)), w));
+    return b == NULL ? y : wr_add(y, wr_param(x.g, "b", t, WR_DIMS(wr_n(out)), *b));
+}
+
+/* The same in a scope of its own. */
 static wr affine(wr x, const char *name, int out, wr_init w, const wr_init *b) {
     wr y = x;
     WR_SCOPE (x.g, "%s", name) {
-        wr_dtype t = wr_dtype_of(x);
-        y = wr_matmul(x, wr_param(x.g, "W", t, WR_DIMS(wr_dim_of(x, -1), wr_n(out)), w));
-        if (b != NULL) y = wr_add(y, wr_param(x.g, "b", t, WR_DIMS(wr_n(out)), *b));
+        y = affine_here(x, out, w, b);
     }
     return y;
 }
@@ -68,11 +73,20 @@ wr wr_block_self_attention(wr x, wr len, int heads, double dropout) {
     return residual_norm(wr_attention(part[0], part[1], part[2], len, heads, false, 0), x, dropout);
 }
 
+/* Keys and values of the candidates. Training computes them again instead of keeping them: a
+ * product costs little, and a flow reads the source in every layer. */
+static void keys_and_values(const wr_source *memory, int d, wr part[2]) {
+    WR_SCOPE (memory->x.g, "kv") {
+        wr_scope_recompute_all(memory->x.g);
+        wr kv = affine_here(memory->x, 2 * d, around_zero(sqrt(3.0 / d)), &ZERO);
+        wr_split(wr_source_spread(memory, kv), -1, 2, part);
+    }
+}
+
 wr wr_block_cross_attention(wr q, const wr_source *memory, int heads, double dropout) {
     int d = width(q);
     wr part[2] = {q, q};
-    wr kv = wr_source_spread(memory, projection(memory->x, "kv", d, 2));
-    wr_split(kv, -1, 2, part);
+    keys_and_values(memory, d, part);
     wr o = wr_attention(projection(q, "q", d, 1), part[0], part[1],
                         wr_source_spread(memory, memory->len), heads, false, 0);
     return residual_norm(o, q, dropout);

@@ -4,8 +4,11 @@
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/mask.h"
+#include "ops/matmul.h"
 #include "ops/nlsq.h"
 #include "ops/slice.h"
+
+#include <math.h>
 
 /* What a network reads. */
 typedef struct reading {
@@ -42,12 +45,26 @@ static wr with_positions(const reading *r) {
 
 /* ---- networks: what the output layer reads ---- */
 
+/* The source in d features. Every coupling has a projection of its own, so that training computes
+ * it again instead of keeping it. */
+static wr project(wr x, wr_dim d) {
+    wr y = x;
+    WR_SCOPE (x.g, "project") {
+        wr_scope_recompute_all(x.g);
+        double k = 1 / sqrt((double)wr_dim_literal(width_of(x)));
+        wr w = wr_param(x.g, "W", wr_dtype_of(x), WR_DIMS(width_of(x), d),
+                        ((wr_init){WR_INIT_UNIFORM, -k, k}));
+        y = wr_matmul(x, w);
+    }
+    return y;
+}
+
 static wr attention_net(const reading *r) {
     wr_flow_context *c = r->c;
     wr_source source = c->source;
     wr_block block = {.heads = c->heads, .hidden = c->hidden, .dropout = c->dropout};
     if (!wr_dim_same(width_of(r->x), width_of(source.x)))
-        source.x = wr_block_linear(source.x, "project", (int)wr_dim_literal(width_of(r->x)), false);
+        source.x = project(source.x, width_of(r->x));
     return wr_block_decoder_layer(with_positions(r), r->steps->len, &source, &block);
 }
 

@@ -425,8 +425,9 @@ const wr_op wr_op_softplus = {ROW(softplus, "log(1 + e^x)", 1, float_same), .gra
 
 UNARY_TILES(log_sigmoid, -wr_softplus_f32(-p[i]), (p[i] < 0 ? p[i] : 0) - log1p(exp(-fabs(p[i]))))
 SAMPLE_UNARY(log_sigmoid, WR_FILL_REAL)
+/* By sigmoid(x), which couplings that scale by it have anyway. */
 static bool log_sigmoid_grad(wr_grad_ctx *c) {
-    return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(wr_neg(IN(0)))));
+    return wr_contribute(c, 0, wr_sub(COT, wr_mul(COT, wr_sigmoid(IN(0)))));
 }
 static bool log_sigmoid_inverse(wr_inverse_ctx *c) { /* x = y - log (1 - e^y) */
     wr y = c->y[0];
