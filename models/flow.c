@@ -3,6 +3,7 @@
 
 #include "autodiff/invert.h"
 #include "graph/op.h"
+#include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/layout.h"
 #include "ops/mask.h"
@@ -17,6 +18,8 @@ typedef struct builder {
     const wr_flow_stack *stack;
     wr_flow_context c; /* its steps are those of the present scale */
     wr x;
+    bool density; /* the log-determinant is wanted */
+    wr log_det;   /* [N] of the layers so far; poison: of none */
     int n_moves;
     move move[WR_FLOW_PARTS];
 } builder;
@@ -46,18 +49,32 @@ static void add_squeeze(builder *b) {
     b->x = wr_flow_squeeze(b->x);
 }
 
+/* The term of a layer stands right behind it, so that what it reads need not wait for the last
+ * layer. */
+static void add_log_det(builder *b, wr before) {
+    if (!b->density || wr_is_poison(b->x)) return;
+    wr_bijection f = {
+        .n_in = 1, .ins = &before, .masks = &b->c.steps.mask, .n_out = 1, .outs = &b->x};
+    wr term = wr_log_det(&f);
+    b->log_det = wr_is_poison(b->log_det) ? term : wr_add(b->log_det, term);
+}
+
 static void add_list(builder *b, wr_flow_name name);
 
 static void add_item(builder *b, const wr_flow_item *o) {
+    wr before = b->x;
     switch (o->kind) {
     case WR_FLOW_ACTNORM:
         b->x = wr_flow_actnorm(b->x, &b->c);
+        add_log_det(b, before);
         break;
     case WR_FLOW_LINEAR:
         b->x = wr_flow_linear(b->x, o->form);
+        add_log_det(b, before);
         break;
     case WR_FLOW_COUPLING:
         b->x = wr_flow_coupling(b->x, o, &b->c);
+        add_log_det(b, before);
         break;
     case WR_FLOW_FACTOR_OUT:
         add_factor_out(b, o->split);
@@ -140,7 +157,9 @@ static wr mask_of(const wr_flow_context *c, wr z) {
 
 bool wr_flow_density(const wr_flow_stack *stack, wr z, const wr_flow_context *c,
                      wr_flow_result *r) {
-    builder b = {.stack = stack, .c = *c};
+    /* statistics of a start mix the sentences: there is no log-determinant of one */
+    bool starts = wr_starts_from_data(c->start);
+    builder b = {.stack = stack, .c = *c, .density = !starts, .log_det = {z.g, 0}};
     b.c.steps.mask = mask_of(c, z);
     wr mask = b.c.steps.mask;
     *r = (wr_flow_result){.eps = declare(&b, z), .log_det = {z.g, 0}};
@@ -148,9 +167,11 @@ bool wr_flow_density(const wr_flow_stack *stack, wr z, const wr_flow_context *c,
     for (int i = 0; i < b.n_moves; i++)
         if (b.move[i].split != 0) r->part[r->n_parts++] = b.move[i].aside;
     r->part[r->n_parts++] = b.x;
-    if (wr_starts_from_data(c->start)) return true; /* statistics mix the sentences */
+    if (starts) return true;
     wr_bijection f = {.n_in = 1, .ins = &z, .masks = &mask, .n_out = 1, .outs = &r->eps};
-    r->log_det = wr_log_det(&f);
+    r->log_det = wr_is_poison(b.log_det) ? wr_log_det(&f) : b.log_det; /* no layer has a term */
+    wr rebuilt;
+    if (c->rebuild && !wr_rebuild(&f, &r->eps, &rebuilt)) return false;
     return !wr_is_poison(r->log_det);
 }
 

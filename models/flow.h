@@ -131,6 +131,8 @@ typedef struct wr_flow_context {
     int heads, hidden; /* of the networks in couplings */
     int max_len;       /* of T: positions and lengths up to it have table entries */
     double dropout;    /* of the networks; 0 at inference */
+    bool rebuild;      /* gradients read the layers' values from the inverse at eps (wr_rebuild):
+                        * they are not kept */
     wr_start *start;   /* first values: layer by layer, each on what the one before gives with its
                         * new values; NULL: just compute */
     int n_tables;      /* positions made so far */

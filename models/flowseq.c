@@ -193,6 +193,7 @@ static wr_flow_context prior_context(const wr_flowseq *f, const wr_source *sourc
         .hidden = f->prior_hidden,
         .max_len = f->max_positions,
         .dropout = rate(f, f->prior_dropout),
+        .rebuild = f->prior_rebuild && f->training,
         .start = start};
 }
 

@@ -41,6 +41,7 @@ typedef struct wr_flowseq {
     wr_flow_stack prior;
     int prior_heads, prior_hidden;
     double prior_dropout;
+    bool prior_rebuild; /* in training: wr_flow_context.rebuild */
     wr_dtype dtype;
     bool training; /* dropout on */
 } wr_flowseq;

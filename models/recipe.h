@@ -149,6 +149,7 @@ const char *wr_recipe_list_next(const char **at, size_t *n);
 typedef struct wr_recipe_prior {
     int heads, hidden; /* of the networks in couplings */
     double dropout;
+    bool rebuild; /* the backward part makes the layers' values again by the inverse */
     wr_recipe_net net;
     wr_recipe_transform transform;
     wr_recipe_list layers;

@@ -22,6 +22,14 @@ wr_status wr_recipe_prior_stack(const wr_recipe *r, wr_flow_stack *stack, wr_err
     return wr_flow_check(stack, r->model.dim, p->heads, p->hidden, err);
 }
 
+/* Every second channel leaves, as the paper says. */
+static void factor_out_alternately(wr_flow_stack *stack) {
+    for (int i = 0; i < WR_FLOW_LISTS; i++)
+        for (int k = 0; k < stack->list[i].n; k++)
+            if (stack->list[i].item[k].kind == WR_FLOW_FACTOR_OUT)
+                stack->list[i].item[k].split = WR_FLOW_ALTERNATE;
+}
+
 int wr_recipe_length_multiple(const wr_recipe *r, int unit) {
     int multiple = r->data.length_multiple;
     while (multiple % unit != 0)
@@ -54,6 +62,7 @@ static void fill(const wr_recipe *r, wr_flowseq *f) {
     f->prior_heads = r->prior.heads;
     f->prior_hidden = r->prior.hidden;
     f->prior_dropout = r->prior.dropout;
+    f->prior_rebuild = r->prior.rebuild;
 }
 
 wr_status wr_recipe_flowseq_model(const wr_recipe *r, int src_vocab, int tgt_vocab, bool training,
@@ -65,6 +74,7 @@ wr_status wr_recipe_flowseq_model(const wr_recipe *r, int src_vocab, int tgt_voc
     wr_status status = wr_recipe_prior_stack(r, &f->prior, err);
     if (status != WR_OK) return status;
     f->length_unit = wr_flow_length_unit(&f->prior);
+    if (r->flowseq.literal) factor_out_alternately(&f->prior);
     fill(r, f);
     if (f->shared_embeddings && src_vocab != tgt_vocab)
         return wr_fail(err, WR_ERR_INPUT,

@@ -90,7 +90,8 @@ const wr__key wr__keys[] = {
          "probability spread evenly over the possible lengths in the training loss", FLOWSEQ),
     BOOL(flowseq.literal, "false",
          "as the paper says where the authors' program does something else: lengths from the "
-         "maximum over positions by one linear layer, the posterior's last layers begin as 0",
+         "maximum over positions by one linear layer, the posterior's last layers begin as 0, "
+         "every second channel is factored out instead of the second half",
          FLOWSEQ),
 
     INT(prior.heads, "4", 1, 1024,
@@ -99,6 +100,10 @@ const wr__key wr__keys[] = {
         "inner features of these networks", FLOWSEQ),
     RATE(prior.dropout, "0",
          "dropout of these networks", FLOWSEQ),
+    BOOL(prior.rebuild, "false",
+         "training makes the values inside the prior again from its result, by the inverse, instead "
+         "of keeping them: memory does not grow with the layers, an update takes about a third "
+         "longer", FLOWSEQ),
     CHOICE(prior.net, WR_RECIPE_NETS, "attention",
            "these networks, where an item does not say `net=...`", FLOWSEQ),
     CHOICE(prior.transform, WR_RECIPE_TRANSFORMS, "affine",
