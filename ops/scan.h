@@ -50,7 +50,7 @@ typedef struct wr_scan_spec {
 } wr_scan_spec;
 
 /* last (n_carry): the states behind the last step; out (n_out): [.., steps, ..]; sum (n_sum). Any
- * of them may be NULL. False: poison, after a diagnostic. With no steps (0 by a symbol) the last
+ * of them may be NULL. False: poison, after a diagnostic. With no steps the last
  * states are the first ones and sums are zero. */
 bool wr_scan_at(wr_loc loc, const wr_scan_spec *s, wr *last, wr *out, wr *sum);
 #define wr_scan(spec, last, out, sum) wr_scan_at(WR_HERE, spec, last, out, sum)
