@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# A small FlowSeq is trained, translates in every way, and is evaluated; values of the authors'
+# program are compared where shared/data/flowseq_reference stands beside the source tree.
+# Usage: flowseq.sh WEIR SOURCE_FOLDER BUILD_FOLDER
+set -euo pipefail
+weir=$1
+reference=$2/../shared/data/flowseq_reference
+recipe=$2/recipes/flowseq-reference.yaml
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+    echo "flowseq.sh: $*" >&2
+    exit 1
+}
+
+# refused WORDS COMMAND...: the command must fail and say the words.
+refused() {
+    local words=$1
+    shift
+    if "$@" > refused.out 2> refused.err; then fail "accepted: $*"; fi
+    grep -qF -- "$words" refused.err || fail "'$words' is not in: $(cat refused.err)"
+}
+
+# ---- the authors' program ----
+
+if [ -r "$reference/model.safetensors" ]; then
+    "$weir" import --from flowseq "$reference/model.safetensors" --recipe "$recipe" \
+        --out reference > log
+    "$weir" evaluate reference --src-ids "$reference/src.ids" --tgt-ids "$reference/tgt.ids" \
+        --per-sentence > got.tsv
+    awk -F'\t' '
+        function wrong(what) { printf "line %d, column %d: %s\n", FNR, i, what; bad = 1 }
+        NR == FNR { want[FNR] = $0; next }
+        { n = split(want[FNR], w, "\t")
+          if (NF != n) wrong(NF " columns, not " n)
+          for (i = 1; i <= n; i++) {
+              if (FNR == 1 || i == 1 || i == 8 || i == 10 || i > 11) {
+                  if ($i != w[i]) wrong($i " is not " w[i])
+                  continue
+              }
+              d = $i - w[i]; s = w[i] < 0 ? -w[i] : w[i]
+              if (d > 1e-4 * s || d < -1e-4 * s) wrong($i " is not " w[i])
+          } }
+        END { exit bad || FNR != length(want) }' "$reference/expected.tsv" got.tsv ||
+        fail "evaluate differs from the authors' program"
+    refused "no subword models" "$weir" translate reference
+    cp "$reference/src.ids" src.ids
+    sed '2s/ 6$//' "$reference/tgt.ids" > tgt.ids
+    refused "tgt.ids:2: 3 ids, but the model's targets come in multiples of 4" \
+        "$weir" evaluate reference --src-ids src.ids --tgt-ids tgt.ids
+    sed '3s/ 3 / 0 /' "$reference/src.ids" > src.ids
+    refused "src.ids:3: id 5 is 0" \
+        "$weir" evaluate reference --src-ids src.ids --tgt-ids "$reference/tgt.ids"
+    sed '1s/.*/4 17/' "$reference/src.ids" > src.ids
+    refused "src.ids:1: '17'" \
+        "$weir" evaluate reference --src-ids src.ids --tgt-ids "$reference/tgt.ids"
+fi
+
+# ---- runs ----
+
+"$weir" synth numbers --langs en-de --count 1000 --seed 1 --out text > log
+"$weir" prepare --train-src text/train.en --train-tgt text/train.de --valid-src text/valid.en \
+    --valid-tgt text/valid.de --vocab 150 --joint --max-len 30 --out data >> log 2>&1
+cat > flow.yaml << 'END'
+model: {type: flowseq, dim: 16, ffn: 32, heads: 2, encoder_layers: 1, decoder_layers: 1, dropout: 0, embeddings: joint, max_len: 40}
+flowseq: {posterior_layers: 1, length_range: 12}
+prior: {heads: 2, hidden: 16, layers: [actnorm, linear heads, coupling halves up add, coupling time down add]}
+data: {max_tokens: 600}
+train: {max_updates: 80, valid_every: 80, checkpoint_every: 80, report_every: 80, valid_decode: none, best_by: nll, pretrain_updates: 50, kl_warmup: 10, init_batch: 32}
+optim: {lr: 0.005, pretrain_warmup: 10}
+END
+cat > teacher.yaml << 'END'
+model: {type: transformer, dim: 16, ffn: 32, heads: 2, encoder_layers: 1, decoder_layers: 1, dropout: 0, embeddings: joint, max_len: 40}
+data: {max_tokens: 600}
+train: {max_updates: 40, valid_every: 40, checkpoint_every: 40, report_every: 40, valid_decode: none, best_by: nll}
+optim: {lr: 0.005, warmup: 20}
+END
+"$weir" train flow.yaml --data data --out flow --threads 1 2>> log || fail "$(cat log)"
+"$weir" train teacher.yaml --data data --out teacher --threads 1 2>> log || fail "$(cat log)"
+
+# ---- translating ----
+
+{
+    head -30 text/test.en
+    printf '\nfive\n'
+} > in
+plain=(--decode npd --lengths 3 --samples 4)
+npd=("${plain[@]}" --temperature 0.8)
+for method in "--decode argmax" "${npd[*]}" "${npd[*]} --rescorer teacher" \
+    "--decode iwd --lengths 2 --samples 3 --temperature 0.8"; do
+    read -ra words <<< "$method"
+    "$weir" translate flow --input in "${words[@]}" > a
+    [ "$(wc -l < a)" = 32 ] || fail "$method: 32 lines in, $(wc -l < a) out"
+    [ -z "$(sed -n 31p a)" ] || fail "$method: an empty line has a translation"
+    "$weir" translate flow --max-sentences 3 --threads 1 "${words[@]}" < in > b
+    cmp a b || fail "$method: other batches give something else"
+    "$weir" translate flow --input in --threads 2 --output c "${words[@]}"
+    cmp a c || fail "$method: two threads give something else"
+    "$weir" translate flow --input in --scores "${words[@]}" > scores
+    cut -f 3 scores | cmp a - || fail "$method: scores change the text"
+done
+"$weir" translate flow --input in | cmp - <("$weir" translate flow --input in --decode argmax) ||
+    fail "argmax is not the default"
+"$weir" translate flow --input in "${npd[@]}" --seed 2 > b
+"$weir" translate flow --input in "${plain[@]}" --temperature 0 > c
+if cmp -s b c; then fail "noise changes nothing"; fi
+"$weir" translate flow --input in "${npd[@]}" --rescorer teacher --nbest 6 --scores > nbest
+awk -F'\t' 'NF != 4 { exit 1 } $1 == line && $2 > score { exit 1 }
+    { line = $1; score = $2 } END { if (line != 32) exit 1 }' nbest ||
+    fail "the best lists are not in order: $(cat nbest)"
+
+# ---- losses ----
+
+"$weir" evaluate flow --data data > totals
+[ "$(head -1 totals | tr '\t' ' ')" = \
+    "sentences tokens recon kl length_nll ppl length_error reconstruction_bleu" ] ||
+    fail "$(cat totals)"
+"$weir" evaluate flow --data data --per-sentence --max-tokens 100 > sentences
+awk -F'\t' 'NR > 1 { recon += $2; kl += $5; n++; if ($1 != n - 1 || NF != 13) bad = 1 }
+    END { getline < "totals"; getline < "totals"
+          a = recon / n - $3; b = kl / n - $4
+          exit bad || n != $1 || a * a > 1e-6 || b * b > 1e-6 }' sentences ||
+    fail "totals and sentences disagree: $(cat totals)"
+"$weir" evaluate flow --data data --posterior sample --decode npd --rescorer teacher > scored
+awk -F'\t' 'NR == 2 { exit NF == 10 && $10 > 0 && $10 < 100 ? 0 : 1 }' scored || fail "$(cat scored)"
+
+# ---- mistakes ----
+
+refused "14 length candidates are asked for, but a sentence has at most 13" \
+    "$weir" translate flow --decode npd --lengths 14 --input in
+refused "--temperature" "$weir" translate flow "${plain[@]}" --temperature -1 --input in
+refused "--decode argmax is for a FlowSeq" "$weir" translate teacher --decode argmax --input in
+refused "--samples is for a FlowSeq" "$weir" translate teacher --samples 3 --input in
+refused "--decode beam is for a Transformer" "$weir" translate flow --decode beam --input in
+refused "--beam is for a Transformer" "$weir" translate flow --beam 4 --input in
+refused "--lengths has no use in argmax" "$weir" translate flow --lengths 3 --input in
+refused "--rescorer needs --decode npd" "$weir" translate flow --rescorer teacher --input in
+refused "--nbest 13" "$weir" translate flow "${npd[@]}" --nbest 13 --input in
+refused "flow is no Transformer" "$weir" translate flow "${npd[@]}" --rescorer flow --input in
+"$weir" train flow.yaml --data data --out bare --set prior.layers=[] --threads 1 2>> log ||
+    fail "$(cat log)"
+refused "this model has none" "$weir" translate bare --decode iwd --input in
+refused "--posterior is for a FlowSeq" "$weir" evaluate teacher --data data --posterior mean
+"$weir" prepare --train-src text/train.de --train-tgt text/train.en --valid-src text/valid.de \
+    --valid-tgt text/valid.en --vocab 140 --joint --out other >> log 2>&1
+"$weir" train teacher.yaml --data other --out stranger --threads 1 --max-updates 1 2>> log
+refused "--rescorer stranger has another vocabulary" \
+    "$weir" translate flow "${npd[@]}" --rescorer stranger --input in
+refused "subword models" "$weir" evaluate flow --data other
+echo "flowseq.sh: fine"
