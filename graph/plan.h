@@ -72,9 +72,6 @@ void wr_plan_free(wr_plan *p);
 /* Run on the host, step by step (what the CPU device does). */
 wr_status wr_plan_run_steps(wr_plan *p, wr_run_env *env);
 
-/* A table: bytes by scope at the peak, steps, flops. */
-void wr_plan_print(const wr_plan *p, wr_str *out);
-
 /* Packing of intervals into one range of offsets by best fit; used by the planner and its tests.
  * Interval i needs bytes[i] from step first[i] to last[i]; `offset[i]` is filled. Returns the size
  * of the arena, SIZE_MAX when memory is out. Intervals must be sorted by `first`. */
