@@ -333,33 +333,31 @@ static wr_status check_there_and_back(checker *c) {
     return status;
 }
 
-/* At the middle between y and the image of x in the opposite order of sentences' numbers. */
+/* The image of the inputs' values in the opposite order, which are not beyond what was drawn. */
+static wr_status other_image(checker *c, const results *x, results *y) {
+    for (int i = 0; i < c->f->n_in; i++)
+        for (int64_t e = 0; e < x->value[i].n; e++)
+            fed_of(c, c->f->ins[i])->real[e] = x->value[i].value[x->value[i].n - 1 - e];
+    return run_forward(c, y);
+}
+
+/* From the other image back, and forward again. */
 static wr_status check_back_and_there(checker *c) {
-    results x = {0}, other = {0}, back = {0}, again = {0};
-    wr_status status = keep_inputs(c, &c->at_y, &x);
+    results x = {0}, y = {0}, back = {0}, again = {0};
     begin_check(c, WR_CHECK_BACK_AND_THERE);
-    for (int i = 0; status == WR_OK && i < c->f->n_in; i++)
-        for (int64_t e = 0; e < x.value[i].n; e++) /* not beyond what was drawn */
-            fed_of(c, c->f->ins[i])->real[e] = x.value[i].value[x.value[i].n - 1 - e];
-    if (status == WR_OK) status = run_forward(c, &other);
-    for (int k = 0; status == WR_OK && k < other.n; k++)
-        for (int64_t e = 0; e < other.value[k].n; e++)
-            other.value[k].value[e] = 0.5 * (other.value[k].value[e] + c->at_x.value[k].value[e]);
-    if (status == WR_OK) {
-        feed_kept(c, c->y, &other);
-        status = run_backward(c, &back);
-    }
-    if (status == WR_OK) {
-        feed_kept(c, c->f->ins, &back);
-        status = run_forward(c, &again);
-    }
+    wr_status status = keep_inputs(c, &c->at_y, &x);
+    if (status == WR_OK) status = other_image(c, &x, &y);
+    if (status == WR_OK) feed_kept(c, c->y, &y);
+    if (status == WR_OK) status = run_backward(c, &back);
+    if (status == WR_OK) feed_kept(c, c->f->ins, &back);
+    if (status == WR_OK) status = run_forward(c, &again);
     for (int k = 0; status == WR_OK && k < again.n; k++)
-        compare_kept(c, WR_CHECK_BACK_AND_THERE, &again.value[k], &other.value[k], &other.mask[k],
-                     "output", k);
+        compare_kept(c, WR_CHECK_BACK_AND_THERE, &again.value[k], &y.value[k], &y.mask[k], "output",
+                     k);
     if (x.n > 0) feed_kept(c, c->f->ins, &x);
     feed_kept(c, c->y, &c->at_x);
     free_results(&x);
-    free_results(&other);
+    free_results(&y);
     free_results(&back);
     free_results(&again);
     return status;

@@ -41,7 +41,7 @@ typedef struct wr_check_options {
 
 typedef enum wr_check {
     WR_CHECK_THERE_AND_BACK, /* x -> y -> x */
-    WR_CHECK_BACK_AND_THERE, /* y -> x -> y, at a y half-way between two images */
+    WR_CHECK_BACK_AND_THERE, /* y -> x -> y, at another point */
     WR_CHECK_LOG_DETS,       /* the forward and the inverse log-determinant cancel */
     WR_CHECK_JACOBIAN,       /* against log |det| of 4-point differences, sentence by sentence */
     WR_CHECK_SENTENCES,      /* no sentence reads another one */

@@ -121,7 +121,10 @@ static void learn_meaning(const wr__values *v, wr__fed *x) {
     }
     for (uint32_t id = 1; id < wr_node_count(v->g); id++)
         for (int k = 0; k < wr_node_at(v->g, id)->n_in; k++)
-            if (wr_node_inputs(v->g, id)[k] == x->node) learn_from(v, x, id, k);
+            if (wr_node_inputs(v->g, id)[k] == x->node) {
+                x->read = true;
+                learn_from(v, x, id, k);
+            }
 }
 
 /* ---- filling ---- */
@@ -231,7 +234,7 @@ static wr_status fill_fed(const wr__values *v, int number, wr_error *err) {
             x->name);
     if (x->dtype == WR_F64) {
         fill_real(v, x, number);
-    } else {
+    } else if (x->read) {
         if (x->limit.id == 0)
             return wr_fail(err, WR_ERR_INPUT,
                            "input \"%s\" is of whole numbers whose range no reader tells: give its "

@@ -10,6 +10,8 @@
 
 #include "graph/program.h"
 #include "ops/elementwise.h"
+#include "ops/layout.h"
+#include "ops/mask.h"
 #include "ops/slice.h"
 
 #include <stdlib.h>
@@ -64,6 +66,18 @@ wr wr__inverse_known(const inverter *v, uint32_t id) {
 wr wr_inverse_value(const wr_inverse_ctx *c, wr declared) {
     wr none = {c->g, 0};
     return declared.id < c->inverter->n ? wr__inverse_known(c->inverter, declared.id) : none;
+}
+
+wr wr_inverse_padded(wr_inverse_ctx *c, wr value, double inside) {
+    inverter *v = c->inverter;
+    uint32_t y = v->capture != NULL ? v->capture->choice : c->out[c->output].id;
+    wr mask = {v->g, v->data != NULL ? v->data[y].mask : 0};
+    v->limited = true;
+    if (wr_is_poison(value) || wr_is_poison(mask) || wr_rank(value) < wr_rank(c->out[0]))
+        return value;
+    wr_type t = wr_type_of(value);
+    wr one = wr_broadcast(wr_scalar(v->g, wr_dtype_of(mask), 1.0), t.rank, t.dim);
+    return wr_select(wr_mask_apply(one, mask), value, wr_scalar(v->g, t.dtype, inside));
 }
 
 bool wr_inverse_given(const wr_inverse_ctx *c, int k) {
@@ -251,10 +265,24 @@ static void run_queue(inverter *v) {
 
 /* ---- the whole ---- */
 
-static bool solve(inverter *v, const wr *ys, wr *log_det) {
+static bool solve_once(inverter *v, const wr *ys) {
     if (wr__inverse_begin(v, ys)) {
         run_queue(v);
         v->ok = v->ok && wr__inverse_check(v);
+    }
+    return v->ok;
+}
+
+/* Where padding is becomes known with the way of the data through the graph. If a rule asked for
+ * it, all is done once more. */
+static bool solve(inverter *v, const wr *ys, wr *log_det) {
+    if (solve_once(v, ys)) {
+        v->data = wr__data_spread(v);
+        v->ok = v->data != NULL;
+    }
+    if (v->ok && v->limited && wr__data_has_masks(v)) {
+        wr__inverse_release(v);
+        solve_once(v, ys);
     }
     if (v->ok && v->terms) {
         *log_det = wr__ledger_sum(v);
@@ -272,6 +300,7 @@ bool wr_invert_at(wr_loc loc, const wr_bijection *f, const wr *ys, wr *xs, wr *l
         xs[i] = (wr){g, ok ? v.value[f->ins[i].id] : 0};
     if (log_det != NULL) *log_det = ok ? wr_neg(sum) : (wr){g, 0};
     wr__inverse_release(&v);
+    free(v.data);
     return ok;
 }
 
@@ -281,13 +310,14 @@ wr wr_log_det_at(wr_loc loc, const wr_bijection *f) {
     wr sum = {g, 0};
     bool ok = solve(&v, f->outs, &sum);
     wr__inverse_release(&v);
+    free(v.data);
     return ok ? sum : (wr){g, 0};
 }
 
 wr_status wr__bijection_masks(const wr_bijection *f, wr *in_mask, wr *out_mask, wr_error *err) {
     wr_graph *g = f->ins[0].g;
     inverter v = {.g = g, .loc = WR_HERE, .f = f, .in_place = true, .ok = true};
-    wr__place_of_data *at = solve(&v, f->outs, NULL) ? wr__data_spread(&v) : NULL;
+    const wr__place_of_data *at = solve(&v, f->outs, NULL) ? v.data : NULL;
     for (int i = 0; at != NULL && i < f->n_in; i++)
         in_mask[i] = (wr){g, at[f->ins[i].id].mask};
     for (int k = 0; at != NULL && k < f->n_out; k++) {
@@ -296,8 +326,8 @@ wr_status wr__bijection_masks(const wr_bijection *f, wr *in_mask, wr *out_mask, 
             wr__inverse_mistake(&v, f->outs[k].id, at[f->outs[k].id].lost,
                                 "wr_mask_apply tells which positions are data");
     }
-    free(at);
     wr__inverse_release(&v);
+    free(v.data);
     return wr_graph_status(g, err);
 }
 
@@ -310,5 +340,6 @@ bool wr_rebuild_at(wr_loc loc, const wr_bijection *f, const wr *ys, wr *xs) {
     for (uint32_t id = 1; ok && id < v.n; id++)
         if (v.inside[id] && v.how[id] != WR__UNKNOWN) ok = wr_node_rebuild(g, id, v.value[id]);
     wr__inverse_release(&v);
+    free(v.data);
     return ok;
 }

@@ -127,6 +127,16 @@ void wr__inverse_release(inverter *v) {
     free(v->held);
     free(v->part);
     free(v->term);
+    struct wr__inverter left = {.g = v->g,
+                                .loc = v->loc,
+                                .f = v->f,
+                                .in_place = v->in_place,
+                                .terms = v->terms,
+                                .n = v->n,
+                                .limited = v->limited,
+                                .data = v->data,
+                                .ok = v->ok};
+    *v = left;
 }
 
 /* ---- what lies between inputs and outputs ---- */
@@ -225,7 +235,7 @@ static bool learn_outputs(inverter *v, const wr *ys) {
 
 bool wr__inverse_begin(inverter *v, const wr *ys) {
     if (!check_arguments(v, ys)) return false;
-    v->n = wr_node_count(v->g);
+    if (v->n == 0) v->n = wr_node_count(v->g);
     bool memory = allocate(v);
     if (memory) {
         mark_dependent(v);

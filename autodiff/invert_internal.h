@@ -32,6 +32,7 @@ enum { WR__PER_ELEMENT = -1 };
 
 /* A rule that is asked what it would do: see invert_select.c. */
 typedef struct wr__capture {
+    uint32_t choice; /* the node on whose behalf */
     wr solved, term;
     const char *why;
 } wr__capture;
@@ -65,6 +66,9 @@ struct wr__inverter {
     wr__term *term;
     size_t n_terms, cap_terms;
     wr__capture *capture; /* NULL: rules do what they say */
+
+    bool limited;                   /* a rule asked for padding inside its range */
+    struct wr__place_of_data *data; /* where padding is; NULL before it is known */
 
     bool ok;
 };
@@ -121,6 +125,8 @@ typedef struct wr__place_of_data {
     int8_t batch;     /* the axis of the batch, -1: mixed with others */
     bool merged;      /* that axis is the batch times something inside it */
 } wr__place_of_data;
+/* Is there padding anywhere? */
+bool wr__data_has_masks(const struct wr__inverter *v);
 /* One per declared node, for those that came from the outputs. NULL: no memory, or a mistake. */
 wr__place_of_data *wr__data_spread(struct wr__inverter *v);
 

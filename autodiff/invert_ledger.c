@@ -107,8 +107,10 @@ static wr sum_of(inverter *v, const wr__term *t, const wr__place_of_data *at) {
                .batch = p->batch,
                .merged = p->merged};
     wr_dim sentences = wr_dim_of(v->f->ins[0], 0);
-    if (p->lost != NULL) {
-        wr__inverse_mistake(v, t->operand, p->lost, "wr_mask_apply tells which positions are data");
+    if (p->lost != NULL || at[t->rule].lost != NULL) {
+        bool before = p->lost != NULL;
+        wr__inverse_mistake(v, before ? t->operand : t->rule, before ? p->lost : at[t->rule].lost,
+                            "wr_mask_apply tells which positions are data");
         return none;
     }
     if (wr_dim_same(sentences, wr_n(1)) && (!has_batch(&e) || e.batch != 0 || e.merged))
@@ -129,8 +131,7 @@ static wr zero_log_det(const inverter *v) {
 
 wr wr__ledger_sum(inverter *v) {
     wr sum = {v->g, 0};
-    wr__place_of_data *at = wr__data_spread(v);
-    v->ok = v->ok && at != NULL;
+    const wr__place_of_data *at = v->data;
     for (size_t i = 0; v->ok && i < v->n_terms; i++) {
         wr_derivation before = wr_derive_begin(v->g, v->term[i].rule, WR_INVERSE);
         wr one = sum_of(v, &v->term[i], at);
@@ -139,7 +140,6 @@ wr wr__ledger_sum(inverter *v) {
         v->ok = !wr_is_poison(sum);
         wr_derive_end(v->g, before);
     }
-    free(at);
     if (!v->ok) return (wr){v->g, 0};
     return v->n_terms == 0 ? zero_log_det(v) : sum;
 }

@@ -110,15 +110,33 @@ static wr reversed(const inverter *v, uint32_t id, wr mask) {
     return moved(v, id, (wr[]){mask, handle(v, lengths)});
 }
 
-/* Products mix the elements along one axis of what was solved; `k` is that operand. */
+/* x [.., n, m] -> [.., m]: is any of the column valid? */
+static wr columns_of(wr mask) { return wr_max_axes(mask, wr_rank(mask) - 2, wr_rank(mask) - 1); }
+
+/* [.., m] -> [.., n, m] of the sizes of y. */
+static wr over_columns(wr mask, wr y) {
+    wr_type t = wr_type_of(y), one = t;
+    one.dim[t.rank - 2] = wr_n(1);
+    return wr_broadcast(wr_reshape(mask, one.rank, one.dim), t.rank, t.dim);
+}
+
+/* Products mix the elements along one axis of what was solved, operand k: the last but one, or for
+ * x w the last. What has any valid element there is data; padding and data must not be mixed. */
 static wr through_product(const inverter *v, uint32_t id, int k, wr mask, const char **lost) {
-    wr x = handle(v, operand(v, id, k));
-    bool rows = wr_node_at(v->g, id)->op == &wr_op_matmul && k == 0 && attribute(v, id, 0) == 0;
-    int kept = rows ? wr_rank(x) - 1 : wr_rank(x) - 2;
-    if (wr_rank(mask) <= kept) return mask;
-    if (rows) return wr_max_axes(mask, kept, wr_rank(mask)); /* any valid: the row is data */
-    *lost = "it mixes positions that the mask tells apart";
-    return mask;
+    wr x = handle(v, operand(v, id, k)), y = handle(v, id);
+    int rank = wr_rank(x), over = wr_rank(mask);
+    bool product = wr_node_at(v->g, id)->op == &wr_op_matmul;
+    bool flipped = product && attribute(v, id, k) != 0;
+    bool last = product && (k == 0) != flipped; /* is the last axis mixed? */
+    if (over <= rank - 2) return mask;
+    if (last && over == rank) mask = wr_max_axes(mask, rank - 1, rank);
+    if (last) return flipped ? over_columns(mask, y) : mask;
+    if (over == rank - 1) {
+        *lost = "it mixes positions that the mask tells apart";
+        return mask;
+    }
+    mask = columns_of(mask);
+    return flipped ? mask : over_columns(mask, y);
 }
 
 static wr stated(const inverter *v, uint32_t id, wr mask, const char **lost) {
@@ -270,6 +288,13 @@ static bool carries(const inverter *v, uint32_t id) {
     for (uint32_t k = 0; k < wr_node_at(v->g, id)->n_out; k++)
         any = any || (v->inside[id + k] && wr__came_from_outputs(v, id + k));
     return any && !v->is_in[id];
+}
+
+bool wr__data_has_masks(const inverter *v) {
+    bool any = false;
+    for (uint32_t id = 1; id < v->n; id++)
+        any = any || v->data[id].mask != 0;
+    return any;
 }
 
 wr__place_of_data *wr__data_spread(inverter *v) {

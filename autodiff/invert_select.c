@@ -85,10 +85,11 @@ static uint32_t meet(const inverter *v, branch *a, uint32_t top_a, branch *b, ui
 /* ---- values ---- */
 
 /* Ask the rules of a branch, from its top down, for x at `value`; terms are added to *term. */
-static wr solve_branch(inverter *v, const branch *b, wr value, wr *term, const char **why) {
+static wr solve_branch(inverter *v, uint32_t choice, const branch *b, wr value, wr *term,
+                       const char **why) {
     for (int i = 0; i < b->n; i++) {
         wr__view w;
-        wr__capture capture = {{v->g, 0}, {v->g, 0}, NULL};
+        wr__capture capture = {choice, {v->g, 0}, {v->g, 0}, NULL};
         if (!wr__view_begin(v, b->node[i], &w)) return capture.solved;
         w.y[0] = v->in_place ? w.out[0] : value;
         wr_inverse_ctx c = wr__view_context(v, b->node[i], &w, 0);
@@ -118,13 +119,14 @@ static wr evaluate_branch(inverter *v, const branch *b, wr value) {
 }
 
 /* The branches' values where y is, each safe at the positions of the other. */
-static bool safe_values(inverter *v, wr condition, const branch *b, wr y, wr *value) {
+static bool safe_values(inverter *v, uint32_t choice, wr condition, const branch *b, wr y,
+                        wr *value) {
     wr ignored = {v->g, 0}, x[2];
     const char *why = NULL;
     value[0] = value[1] = y;
     if (v->in_place || (b[0].n == 0 && b[1].n == 0)) return true;
     for (int k = 0; k < 2; k++)
-        x[k] = solve_branch(v, &b[k], y, &ignored, &why);
+        x[k] = solve_branch(v, choice, &b[k], y, &ignored, &why);
     if (wr_is_poison(x[0]) || wr_is_poison(x[1])) return true; /* told by the pass that counts */
     wr found = wr_stop_gradient(wr_select(condition, x[0], x[1]));
     if (b[0].n > 0) value[0] = wr_select(condition, y, evaluate_branch(v, &b[0], found));
@@ -136,9 +138,9 @@ static bool solve_both(wr_inverse_ctx *c, const branch *b, uint32_t meeting) {
     inverter *v = c->inverter;
     wr value[2], x[2], term[2] = {{v->g, 0}, {v->g, 0}}, zero;
     const char *why = NULL;
-    if (!safe_values(v, c->x[0], b, c->y[0], value)) return v->ok = false;
+    if (!safe_values(v, c->id, c->x[0], b, c->y[0], value)) return v->ok = false;
     for (int k = 0; k < 2; k++) {
-        x[k] = solve_branch(v, &b[k], value[k], &term[k], &why);
+        x[k] = solve_branch(v, c->id, &b[k], value[k], &term[k], &why);
         if (!wr_is_poison(x[k])) continue;
         return why != NULL ? wr_inverse_wait(c, why) : (v->ok = false);
     }

@@ -141,10 +141,10 @@ typedef struct wr_expand_ctx {
 typedef struct wr_inverse_ctx {
     wr_graph *g;
     int n_in, n_out, output;
-    const wr *y;    /* values of the outputs, poison where unknown */
-    const wr *x;    /* values of the operands, poison where unknown */
-    const wr *in;   /* the operands as declared: types, and what made them */
-    const wr *out;  /* the outputs as declared */
+    const wr *y;   /* values of the outputs, poison where unknown */
+    const wr *x;   /* values of the operands, poison where unknown */
+    const wr *in;  /* the operands as declared: types, and what made them */
+    const wr *out; /* the outputs as declared */
     const wr_attr *attr;
     struct wr__inverter *inverter;
     uint32_t id;
@@ -166,12 +166,17 @@ bool wr_inverse_term(wr_inverse_ctx *c, int k, wr term);
 bool wr_inverse_term_leading(wr_inverse_ctx *c, int k, wr term, int axes);
 /* The value of any declared node, e.g. of what an operand was made from; poison while unknown. */
 wr wr_inverse_value(const wr_inverse_ctx *c, wr declared);
+/* `value`, of the sizes of output 0 or a suffix of them, with padding replaced by `inside`: for a
+ * rule that is not defined for all numbers. Padding may be any number, and NaN there would reach
+ * the gradients of parameters. */
+wr wr_inverse_padded(wr_inverse_ctx *c, wr value, double inside);
 /* Is operand k the same whatever the inputs are: parameters, masks, conditioning? */
 bool wr_inverse_given(const wr_inverse_ctx *c, int k);
 /* The whole rule of a choice y = operand 1 where operand 0 is not 0, else operand 2: solves the
  * node from which elementwise rows make both, as in select(m, exp(x), x). */
 bool wr_inverse_select(wr_inverse_ctx *c);
-/* Not yet, or never: `reason` (a literal) stands in the message if nothing changes. Returns false. */
+/* Not yet, or never: `reason` (a literal) stands in the message if nothing changes. Returns false.
+ */
 bool wr_inverse_wait(wr_inverse_ctx *c, const char *reason);
 
 /* ---- samples for the generated tests ---- */
@@ -216,7 +221,8 @@ struct wr_op {
     bool (*grad)(wr_grad_ctx *c);
     bool (*expand)(wr_expand_ctx *c);
     const char *no_grad; /* reason, when there is neither grad nor expand */
-    /* Inverse rule: true when the output it was asked about is used up. Rows without one say why. */
+    /* Inverse rule: true when the output it was asked about is used up. Rows without one say why.
+     */
     bool (*inverse)(wr_inverse_ctx *c);
     const char *no_inverse;
     int inplace;                     /* 1 + the operand whose buffer output 0 may take, 0: none */

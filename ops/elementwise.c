@@ -154,21 +154,31 @@ static bool sub_inverse(wr_inverse_ctx *c) {
 const wr_op wr_op_sub = {ROW(sub, "a - b", 2, float_trailing), .grad = sub_grad,
                          .inverse = sub_inverse};
 
+/* s where operand k = exp(s) or sigmoid(s) and s is known, else poison. */
+static wr exponent(wr_inverse_ctx *c, int k) {
+    const wr_node *made = wr_node_at(c->g, c->in[k].id);
+    wr none = {c->g, 0};
+    if (made->op != &wr_op_exp && made->op != &wr_op_sigmoid) return none;
+    return wr_inverse_value(c, (wr){c->g, wr_node_inputs(c->g, c->in[k].id)[0]});
+}
+
 /* log |k|, without the round trip where k = exp(s) or sigmoid(s). */
 static wr log_of_factor(wr_inverse_ctx *c, int k) {
-    const wr_node *made = wr_node_at(c->g, c->in[k].id);
-    if (made->op == &wr_op_exp || made->op == &wr_op_sigmoid) {
-        wr s = wr_inverse_value(c, (wr){c->g, wr_node_inputs(c->g, c->in[k].id)[0]});
-        if (s.id != 0) return made->op == &wr_op_exp ? s : wr_log_sigmoid(s);
-    }
-    return wr_log(wr_abs(c->x[k]));
+    wr s = exponent(c, k);
+    if (s.id == 0) return wr_log(wr_abs(wr_inverse_padded(c, c->x[k], 1.0)));
+    return wr_node_at(c->g, c->in[k].id)->op == &wr_op_exp ? s : wr_log_sigmoid(s);
+}
+
+/* Operand k as what is divided by. */
+static wr factor(wr_inverse_ctx *c, int k) {
+    return exponent(c, k).id != 0 ? c->x[k] : wr_inverse_padded(c, c->x[k], 1.0);
 }
 
 static bool mul_inverse(wr_inverse_ctx *c) {
     int k = wanted(c);
     if (k < 0) return false;
     return wr_inverse_term(c, k, log_of_factor(c, 1 - k)) &&
-           wr_inverse_solve(c, k, wr_div(c->y[0], c->x[1 - k])).id != 0;
+           wr_inverse_solve(c, k, wr_div(c->y[0], factor(c, 1 - k))).id != 0;
 }
 
 BINARY_TILES(mul, p[i] * q[i], p[i] * q[i])
@@ -194,8 +204,9 @@ static bool div_inverse(wr_inverse_ctx *c) {
     if (k == 0)
         return wr_inverse_term(c, 0, wr_neg(log_of_factor(c, 1))) &&
                wr_inverse_solve(c, 0, wr_mul(c->y[0], c->x[1])).id != 0;
-    wr b = wr_inverse_solve(c, 1, wr_div(c->x[0], c->y[0]));
-    wr twice = wr_scale(wr_log(wr_abs(b)), 2.0);
+    wr a = wr_inverse_padded(c, c->x[0], 1.0);
+    wr b = wr_inverse_solve(c, 1, wr_div(a, wr_inverse_padded(c, c->y[0], 1.0)));
+    wr twice = wr_scale(wr_log(wr_abs(wr_inverse_padded(c, b, 1.0))), 2.0);
     return wr_inverse_term(c, 1, wr_sub(log_of_factor(c, 0), twice));
 }
 const wr_op wr_op_div = {ROW(div, "a / b", 2, float_trailing), .grad = div_grad,
@@ -272,7 +283,7 @@ UNARY_TILES(exp, wr_exp_f32(p[i]), exp(p[i]))
 SAMPLE_UNARY(exp, WR_FILL_REAL)
 static bool exp_grad(wr_grad_ctx *c) { return wr_contribute(c, 0, wr_mul(COT, OUT)); }
 static bool exp_inverse(wr_inverse_ctx *c) {
-    wr x = wr_inverse_solve(c, 0, wr_log(c->y[0]));
+    wr x = wr_inverse_solve(c, 0, wr_log(wr_inverse_padded(c, c->y[0], 1.0)));
     return wr_inverse_term(c, 0, x);
 }
 const wr_op wr_op_exp = {ROW(exp, "e^x", 1, float_same), .grad = exp_grad, .inverse = exp_inverse};
@@ -283,7 +294,7 @@ static bool expm1_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_shift(OUT, 1.0)));
 }
 static bool expm1_inverse(wr_inverse_ctx *c) {
-    wr x = wr_inverse_solve(c, 0, wr_log1p(c->y[0]));
+    wr x = wr_inverse_solve(c, 0, wr_log1p(wr_inverse_padded(c, c->y[0], 0.0)));
     return wr_inverse_term(c, 0, x);
 }
 const wr_op wr_op_expm1 = {ROW(expm1, "e^x - 1", 1, float_same), .grad = expm1_grad,
@@ -318,8 +329,9 @@ static bool sqrt_grad(wr_grad_ctx *c) {
 }
 /* From x > 0 to y > 0: |d y / d x| = 1 / (2 y). */
 static bool sqrt_inverse(wr_inverse_ctx *c) {
-    return wr_inverse_term(c, 0, wr_neg(wr_log(wr_scale(c->y[0], 2.0)))) &&
-           wr_inverse_solve(c, 0, wr_square(c->y[0])).id != 0;
+    wr y = wr_inverse_padded(c, c->y[0], 1.0);
+    return wr_inverse_term(c, 0, wr_neg(wr_log(wr_scale(y, 2.0)))) &&
+           wr_inverse_solve(c, 0, wr_square(y)).id != 0;
 }
 const wr_op wr_op_sqrt = {ROW(sqrt, "square root", 1, float_same), .grad = sqrt_grad,
                           .inverse = sqrt_inverse};
@@ -331,8 +343,9 @@ static bool rsqrt_grad(wr_grad_ctx *c) {
 }
 /* From x > 0 to y > 0: |d y / d x| = y^3 / 2. */
 static bool rsqrt_inverse(wr_inverse_ctx *c) {
-    return wr_inverse_term(c, 0, wr_shift(wr_scale(wr_log(c->y[0]), 3.0), -LOG_2)) &&
-           wr_inverse_solve(c, 0, wr_reciprocal(wr_square(c->y[0]))).id != 0;
+    wr y = wr_inverse_padded(c, c->y[0], 1.0);
+    return wr_inverse_term(c, 0, wr_shift(wr_scale(wr_log(y), 3.0), -LOG_2)) &&
+           wr_inverse_solve(c, 0, wr_reciprocal(wr_square(y))).id != 0;
 }
 const wr_op wr_op_rsqrt = {ROW(rsqrt, "1 / sqrt x", 1, float_same), .grad = rsqrt_grad,
                            .inverse = rsqrt_inverse};
@@ -360,8 +373,9 @@ static bool reciprocal_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_neg(wr_mul(COT, wr_square(OUT))));
 }
 static bool reciprocal_inverse(wr_inverse_ctx *c) { /* |d y / d x| = y^2 */
-    return wr_inverse_term(c, 0, wr_scale(wr_log(wr_abs(c->y[0])), 2.0)) &&
-           wr_inverse_solve(c, 0, wr_reciprocal(c->y[0])).id != 0;
+    wr y = wr_inverse_padded(c, c->y[0], 1.0);
+    return wr_inverse_term(c, 0, wr_scale(wr_log(wr_abs(y)), 2.0)) &&
+           wr_inverse_solve(c, 0, wr_reciprocal(y)).id != 0;
 }
 const wr_op wr_op_reciprocal = {ROW(reciprocal, "1 / x", 1, float_same), .grad = reciprocal_grad,
                                 .inverse = reciprocal_inverse};
@@ -377,7 +391,7 @@ static wr log_slope_of_tanh(wr x) {
     return wr_shift(wr_scale(half, -2.0), 2.0 * LOG_2);
 }
 static bool tanh_inverse(wr_inverse_ctx *c) {
-    wr x = wr_inverse_solve(c, 0, wr_atanh(c->y[0]));
+    wr x = wr_inverse_solve(c, 0, wr_atanh(wr_inverse_padded(c, c->y[0], 0.0)));
     return wr_inverse_term(c, 0, log_slope_of_tanh(x));
 }
 const wr_op wr_op_tanh = {ROW(tanh, "hyperbolic tangent", 1, float_same), .grad = tanh_grad,
@@ -403,7 +417,7 @@ static bool sigmoid_grad(wr_grad_ctx *c) {
 }
 /* x = log y - log (1 - y); log (y (1 - y)) = -x - 2 softplus(-x). */
 static bool sigmoid_inverse(wr_inverse_ctx *c) {
-    wr y = c->y[0];
+    wr y = wr_inverse_padded(c, c->y[0], 0.5);
     wr x = wr_inverse_solve(c, 0, wr_sub(wr_log(y), wr_log1p(wr_neg(y))));
     return wr_inverse_term(c, 0, wr_neg(wr_add(x, wr_scale(wr_softplus(wr_neg(x)), 2.0))));
 }
@@ -416,7 +430,7 @@ static bool softplus_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_mul(COT, wr_sigmoid(IN(0))));
 }
 static bool softplus_inverse(wr_inverse_ctx *c) { /* x = y + log (1 - e^-y) */
-    wr y = c->y[0];
+    wr y = wr_inverse_padded(c, c->y[0], 1.0);
     wr x = wr_inverse_solve(c, 0, wr_add(y, wr_log(wr_neg(wr_expm1(wr_neg(y))))));
     return wr_inverse_term(c, 0, wr_log_sigmoid(x));
 }
@@ -430,7 +444,7 @@ static bool log_sigmoid_grad(wr_grad_ctx *c) {
     return wr_contribute(c, 0, wr_sub(COT, wr_mul(COT, wr_sigmoid(IN(0)))));
 }
 static bool log_sigmoid_inverse(wr_inverse_ctx *c) { /* x = y - log (1 - e^y) */
-    wr y = c->y[0];
+    wr y = wr_inverse_padded(c, c->y[0], -1.0);
     wr x = wr_inverse_solve(c, 0, wr_sub(y, wr_log(wr_neg(wr_expm1(y)))));
     return wr_inverse_term(c, 0, wr_log_sigmoid(wr_neg(x)));
 }
@@ -500,8 +514,9 @@ static bool power_grad(wr_grad_ctx *c) {
 static bool power_inverse(wr_inverse_ctx *c) { /* from x > 0 to y > 0 */
     double k = c->attr[0].r;
     if (k == 0.0) return wr_inverse_wait(c, "to the power 0: all operands have one result");
-    wr x = wr_inverse_solve(c, 0, wr_power(c->y[0], 1.0 / k));
-    return wr_inverse_term(c, 0, wr_shift(wr_scale(wr_log(x), k - 1.0), log(fabs(k))));
+    wr x = wr_inverse_solve(c, 0, wr_power(wr_inverse_padded(c, c->y[0], 1.0), 1.0 / k));
+    wr slope = wr_scale(wr_log(wr_inverse_padded(c, x, 1.0)), k - 1.0);
+    return wr_inverse_term(c, 0, wr_shift(slope, log(fabs(k))));
 }
 const wr_op wr_op_power = {ROW(power, "x^k for x > 0", 1, float_same), .grad = power_grad,
                            REAL_ATTR, .inverse = power_inverse};

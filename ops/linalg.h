@@ -46,5 +46,8 @@ wr wr_lu_solve_at(wr_loc loc, wr a, wr b, bool transposed);
  * the sum of log |diagonal|. */
 wr wr_matrix_inverse_of(wr a);
 wr wr_matrix_log_det(wr a);
+/* log |det a| / n for each element of x [.., n, m], whose columns a [.., n, n] (or one for all)
+ * multiplies: of x's sizes, or a scalar. All elements of a column together have log |det a|. */
+wr wr_matrix_share(wr a, wr x);
 
 #endif

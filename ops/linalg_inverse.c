@@ -69,6 +69,17 @@ wr wr_matrix_log_det(wr a) {
     return halves(a, LOOK_DEEP) == 0 ? wr_log_abs_det(a) : sum_log_diagonal(a);
 }
 
+/* A number per matrix [..], divided among the elements of each column of x. */
+static wr share_of(wr number, wr n_of, wr x) {
+    wr share = wr_scale_by_dim(number, wr_dim_of(n_of, -1), -1.0);
+    wr_type t = wr_type_of(x), one = t;
+    if (wr_rank(share) == 0) return share;
+    one.dim[t.rank - 2] = one.dim[t.rank - 1] = wr_n(1);
+    return wr_broadcast(wr_reshape(share, one.rank, one.dim), t.rank, t.dim);
+}
+
+wr wr_matrix_share(wr a, wr x) { return share_of(wr_matrix_log_det(a), a, x); }
+
 /* ---- rules: y = op(A)^-1 B ---- */
 
 /* Can B be solved for? */
@@ -78,26 +89,28 @@ static bool right_side_wanted(wr_inverse_ctx *c) {
     return true;
 }
 
-/* B = op(a) y. */
+/* B = op(a) y. `log_det` is of a. */
 static bool multiply(wr_inverse_ctx *c, wr a, bool transposed, wr log_det) {
     wr_type t = wr_type_of(c->out[0]);
-    wr term = wr_neg(wr_scale_by_dim(log_det, wr_dim_of(c->out[0], -1), 1.0));
+    wr term = wr_neg(share_of(log_det, a, c->in[1]));
     if (wr_rank(a) < t.rank) { /* one matrix for all */
         t.dim[t.rank - 1] = t.dim[t.rank - 2];
         a = wr_broadcast(a, t.rank, t.dim);
     }
-    return wr_inverse_term_leading(c, 1, term, t.rank - 2) &&
+    return wr_inverse_term(c, 1, term) &&
            wr_inverse_solve(c, 1, wr_matmul_at(WR_HERE, a, c->y[0], transposed, false)).id != 0;
 }
 
 bool wr__triangular_solve_inverse(wr_inverse_ctx *c) {
     if (!right_side_wanted(c)) return false;
     wr_half side = (wr_half)c->attr[0].i;
-    bool unit = c->attr[2].i;
     wr a = c->x[0];
+    bool unit = c->attr[2].i;
+    if (!unit) {
+        wr half = wr_triangle_at(WR_HERE, a, side, 0);
+        return multiply(c, half, c->attr[1].i, sum_log_diagonal(a));
+    }
     wr_type t = wr_type_of(a);
-    if (!unit)
-        return multiply(c, wr_triangle_at(WR_HERE, a, side, 0), c->attr[1].i, sum_log_diagonal(a));
     wr strict = wr_triangle_at(WR_HERE, a, side, side == WR_LOWER ? -1 : 1);
     wr zero = wr_broadcast(wr_scalar(c->g, t.dtype, 0.0), t.rank - 2, t.dim);
     return multiply(c, wr_add(strict, identity(a)), c->attr[1].i, zero);
@@ -108,10 +121,9 @@ bool wr__lu_solve_inverse(wr_inverse_ctx *c) {
     return multiply(c, c->x[0], c->attr[0].i, wr_matrix_log_det(c->x[0]));
 }
 
-/* |d A^-1 / d A| = |det A|^-2n. */
+/* |d A^-1 / d A| = |det A|^-2n: -2 log |det A| for each of the n columns of A. */
 bool wr__matrix_inverse_inverse(wr_inverse_ctx *c) {
     wr a = wr_inverse_solve(c, 0, wr_matrix_inverse(c->y[0]));
     if (wr_is_poison(a)) return false;
-    wr term = wr_scale(wr_scale_by_dim(wr_log_abs_det(a), wr_dim_of(a, -1), 1.0), -2.0);
-    return wr_inverse_term_leading(c, 0, term, wr_rank(a) - 2);
+    return wr_inverse_term(c, 0, wr_scale(share_of(wr_log_abs_det(a), a, a), -2.0));
 }

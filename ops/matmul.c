@@ -217,20 +217,21 @@ static wr per_row(wr number, wr_dim n) {
     return wr_broadcast(one, t.rank + 1, t.dim);
 }
 
+/* log |det w| for each row of x, or a share of it for each element where rows are columns. */
+static bool enter_rows(wr_inverse_ctx *c, wr w) {
+    if (c->attr[TRANS_A].i) return wr_inverse_term(c, 0, wr_matrix_share(w, c->in[0]));
+    wr number = wr_matrix_log_det(w);
+    if (wr_rank(w) > 2) number = per_row(number, wr_dim_of(c->out[0], -2));
+    return wr_inverse_term_leading(c, 0, number, wr_rank(c->in[0]) - 1);
+}
+
 /* y = op(x) w: each row of op(x) is solved from a row of y. */
 static bool solve_rows(wr_inverse_ctx *c) {
     bool ta = c->attr[TRANS_A].i, tb = c->attr[TRANS_B].i;
-    wr w = c->x[1], back = wr_matrix_inverse_of(w), term = wr_matrix_log_det(w);
-    int rank = wr_rank(c->in[0]);
-    wr_dim rows = wr_dim_of(c->out[0], -2);
+    wr w = c->x[1], back = wr_matrix_inverse_of(w);
     wr x = ta ? wr_matmul_at(WR_HERE, back, c->y[0], !tb, true)
               : wr_matmul_at(WR_HERE, c->y[0], back, false, tb);
-    if (ta)
-        term = wr_scale_by_dim(term, rows, 1.0);
-    else if (wr_rank(w) > 2)
-        term = per_row(term, rows);
-    return wr_inverse_term_leading(c, 0, term, ta ? rank - 2 : rank - 1) &&
-           wr_inverse_solve(c, 0, x).id != 0;
+    return enter_rows(c, w) && wr_inverse_solve(c, 0, x).id != 0;
 }
 
 /* y = a op(x): each column of op(x) from a column of y. */
@@ -239,8 +240,7 @@ static bool solve_columns(wr_inverse_ctx *c) {
     wr a = c->x[0], back = wr_matrix_inverse_of(a);
     wr x = tb ? wr_matmul_at(WR_HERE, c->y[0], back, true, !ta)
               : wr_matmul_at(WR_HERE, back, c->y[0], ta, false);
-    wr term = wr_scale_by_dim(wr_matrix_log_det(a), wr_dim_of(c->out[0], -1), 1.0);
-    return wr_inverse_term_leading(c, 1, term, wr_rank(a) - 2) && wr_inverse_solve(c, 1, x).id != 0;
+    return wr_inverse_term(c, 1, wr_matrix_share(a, c->in[1])) && wr_inverse_solve(c, 1, x).id != 0;
 }
 
 static bool matmul_inverse(wr_inverse_ctx *c) {
