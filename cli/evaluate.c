@@ -319,11 +319,9 @@ int wr_cmd_evaluate(int argc, char **argv) {
         .opts = table,
         .opt_n = WR_COUNT(table),
         .notes = "nll is -log p(target | source) in nats, tokens counts the end of sentence.\n"
-                 "A line of ids holds no begin of sentence; its end (id 3) may be left out, but "
-                 "not\n"
-                 "for a FlowSeq, which reads ids as they are: a source with its end, a target "
-                 "filled\n"
-                 "with ends up to a multiple of the model's unit.\n"
+                 "A line of ids holds no begin of sentence; its end (id 3) may be left out.\n"
+                 "A FlowSeq reads ids as they are: a source with its end, a target filled with\n"
+                 "ends up to a multiple of the model's unit.\n"
                  "Example: weir evaluate RUN --data DIR --split test --decode beam"};
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;

@@ -30,9 +30,9 @@ typedef struct wr_flowseq_decoder wr_flowseq_decoder;
 /* A decoder for `model` (used without dropout) whose parameters live in `session`; those that the
  * session does not have yet begin by their initialiser. Nothing is compiled before it is needed.
  * What depends on parameters alone is computed once and kept as states of the session
- * ("decoder.frozen0", ..), which outlive the decoder: a session has one decoder at a time. Free the
- * decoder before the session. Errors: WR_ERR_INPUT for a length range of less than U - 1, for which
- * some sources would have no length; WR_ERR_MEMORY. */
+ * (models/frozen.h), which outlive the decoder. Free the decoder before the session. Errors:
+ * WR_ERR_INPUT for a length range of less than U - 1, for which some sources would have no length;
+ * WR_ERR_MEMORY. */
 wr_status wr_flowseq_decoder_new(const wr_flowseq *model, wr_session *session,
                                  wr_flowseq_decoder **out, wr_error *err);
 void wr_flowseq_decoder_free(wr_flowseq_decoder *d);
