@@ -149,6 +149,11 @@ static wr_status list_candidates(search *s, int32_t *length, double *logp, wr_er
     s->n_cand = s->n_pool = 0;
     for (int32_t b = 0; status == WR_OK && b < s->batch.B; b++) {
         int n = wr__flowseq_best_lengths(s->d, b, s->o.lengths, length, logp);
+        if (n == 0)
+            status = wr_fail(err, WR_ERR_INPUT,
+                             "sentence %zu: no length has a probability above 0; the model's "
+                             "parameters are damaged",
+                             s->order[s->first + (size_t)b] + 1);
         for (int k = 0; status == WR_OK && k < n; k++)
             status = add_candidates(s, b, length[k], logp[k], err);
     }

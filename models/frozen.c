@@ -7,6 +7,7 @@
 #include "graph/op.h"
 #include "ops/assign.h"
 #include "ops/fuse.h"
+#include "ops/scan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -95,6 +96,8 @@ static unsigned char kind_of(const split *s, const wr_graph *g, uint32_t id) {
     if (x->op == &wr_op_param) return FIXED | LEARNED;
     if (x->op == &wr_op_const) return FIXED;
     bool own = x->op->traits & (WR_SOURCE | WR_RANDOM | WR_STATEFUL);
+    own =
+        own || x->op == &wr_op_scan || x->op == &wr_op_loop_value; /* their bodies are not hashed */
     if (own || x->op == &wr_op_output || x->n_in == 0 || x->n_out != 1 || !literal_sizes(x))
         return 0;
     unsigned char kind = x->op->traits & WR_VIEW ? FIXED : FIXED | COMPUTED;
