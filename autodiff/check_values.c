@@ -121,10 +121,7 @@ static void learn_meaning(const wr__values *v, wr__fed *x) {
     }
     for (uint32_t id = 1; id < wr_node_count(v->g); id++)
         for (int k = 0; k < wr_node_at(v->g, id)->n_in; k++)
-            if (wr_node_inputs(v->g, id)[k] == x->node) {
-                x->read = true;
-                learn_from(v, x, id, k);
-            }
+            if (wr_node_inputs(v->g, id)[k] == x->node) learn_from(v, x, id, k);
 }
 
 /* ---- filling ---- */
@@ -226,22 +223,24 @@ static wr_status fill_fed(const wr__values *v, int number, wr_error *err) {
     const wr_feed *given = given_value(v, x);
     if (status != WR_OK) return status;
     if (given != NULL) return copy_given(x, given, err);
+    if (x->dtype == WR_F64) fill_real(v, x, number);
+    if (x->dtype == WR_I32 && x->limit.id != 0) fill_whole(v, x);
+    return WR_OK;
+}
+
+/* Are there values for an input that a program reads? */
+static wr_status check_filled(const wr__fed *x, wr_error *err) {
     if (x->dtype == WR_F32)
         return wr_fail(
             err, WR_ERR_INPUT,
             "input \"%s\" is f32: a bijection is checked in f64; declare the graph of the "
             "check with WR_F64",
             x->name);
-    if (x->dtype == WR_F64) {
-        fill_real(v, x, number);
-    } else if (x->read) {
-        if (x->limit.id == 0)
-            return wr_fail(err, WR_ERR_INPUT,
-                           "input \"%s\" is of whole numbers whose range no reader tells: give its "
-                           "values in the options",
-                           x->name);
-        fill_whole(v, x);
-    }
+    if (x->dtype == WR_I32 && x->fill != WR__FIXED && x->limit.id == 0)
+        return wr_fail(err, WR_ERR_INPUT,
+                       "input \"%s\" is of whole numbers whose range no reader tells: give its "
+                       "values in the options",
+                       x->name);
     return WR_OK;
 }
 
@@ -304,16 +303,18 @@ wr__fed *wr__values_find(const wr__values *v, uint32_t node) {
 
 wr_status wr__values_run(const wr__values *v, wr_session *s, wr_program *p, wr_error *err) {
     wr_feed *feed = calloc((size_t)v->n_fed + 1, sizeof *feed);
+    wr_status status = WR_OK;
     int n = 0;
     if (feed == NULL) return wr_fail_memory(err, "feeds", sizeof *feed);
-    for (int i = 0; i < v->n_fed; i++) {
+    for (int i = 0; i < v->n_fed && status == WR_OK; i++) {
         const wr__fed *x = &v->fed[i];
         if (wr_program_find_input(p, x->name) < 0) continue;
+        status = check_filled(x, err);
         feed[n] = (wr_feed){.name = x->name, .rank = x->rank};
         feed[n].data = x->dtype == WR_I32 ? (const void *)x->whole : (const void *)x->real;
         memcpy(feed[n++].dim, x->dim, sizeof x->dim);
     }
-    wr_status status = wr_session_run(s, p, n, feed, err);
+    if (status == WR_OK) status = wr_session_run(s, p, n, feed, err);
     free(feed);
     return status;
 }

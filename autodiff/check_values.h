@@ -11,7 +11,6 @@ typedef struct wr__fed {
     uint32_t node;
     const char *name;
     wr__fill fill;
-    bool read;    /* whole numbers: is there a reader? */
     wr_dim limit; /* of lengths and indices */
     int number;   /* which input of the bijection, -1: none */
     wr_dtype dtype;
