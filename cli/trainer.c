@@ -13,6 +13,17 @@ enum { SKIPPED_AT_MOST = 100 }; /* updates in a row that were not applied */
 
 /* ---- setting up ---- */
 
+/* A model that is never whole is never validated, and its prior stays as it began. */
+static wr_status check_stages(const wr_trainer *t, wr_error *err) {
+    int64_t before = wr_schedule_pretraining(&t->recipe);
+    if (before < t->recipe.train.max_updates) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "%s: train.pretrain_updates = %lld leaves none of train.max_updates = %d for "
+                   "the main phase, which trains the prior; allowed: train.pretrain_updates below "
+                   "train.max_updates",
+                   t->o->recipe, (long long)before, t->recipe.train.max_updates);
+}
+
 static wr_status check_fit(const wr_trainer *t, wr_error *err) {
     const wr_dataset_info *d = wr_dataset_info_of(t->data);
     if (t->recipe.model.embeddings == WR_RECIPE_EMBED_JOINT && !d->joint)
@@ -56,6 +67,7 @@ static wr_status open_session(wr_trainer *t, wr_error *err) {
 
 static wr_status open_all(wr_trainer *t, wr_error *err) {
     wr_status status = wr_recipe_load(t->o->recipe, t->o->set, t->o->set_n, &t->recipe, err);
+    if (status == WR_OK) status = check_stages(t, err);
     if (status == WR_OK) status = wr_dataset_open(t->o->data, &t->data, err);
     if (status == WR_OK) status = check_fit(t, err);
     if (status == WR_OK) status = wr_trainer_open_checkpoints(t, err);
@@ -209,7 +221,7 @@ static wr_status validate(wr_trainer *t, wr_error *err) {
     bool by_bleu = t->recipe.train.best_by == WR_RECIPE_BEST_BLEU && v.bleu >= 0;
     bool better = wr_progress_note(t->at, by_bleu ? v.bleu : v.nll);
     const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
-    wr_bar_line(&t->bar, "update %6lld  valid nll %.4f  perplexity %.2f%s",
+    wr_bar_line(&t->bar, "update %6lld  valid nll %.4f  perplexity %.4g%s",
                 (long long)t->at->update, v.nll, exp(v.nll), better ? "  best" : "");
     if (v.reconstruction_bleu >= 0)
         wr_bar_line(&t->bar, "  reconstruction BLEU %.2f  length error %.2f", v.reconstruction_bleu,
@@ -251,12 +263,12 @@ static wr_status after_update(wr_trainer *t, bool last, wr_error *err) {
     /* before the last stage the model is not whole: there is nothing to validate */
     bool whole = stage == &t->programs.stage[t->programs.stages - 1];
     bool validated = whole && (is_due(t->at->update, r->valid_every) || last);
-    if (is_due(t->at->update, r->report_every) || ((last || ends) && t->sums.updates > 0))
-        status = report(t, err);
+    bool saved = is_due(t->at->update, r->checkpoint_every) || validated || last;
+    /* sums are not saved: with a report at each checkpoint, a resumed run logs what an
+     * uninterrupted one does */
+    if (is_due(t->at->update, r->report_every) || saved || ends) status = report(t, err);
     if (status == WR_OK && validated) status = validate(t, err);
-    if (status == WR_OK && (is_due(t->at->update, r->checkpoint_every) || validated || last))
-        status = wr_trainer_save(t, err);
-    return status;
+    return status == WR_OK && saved ? wr_trainer_save(t, err) : status;
 }
 
 static double fraction_done(const wr_trainer *t) {

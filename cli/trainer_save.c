@@ -1,6 +1,8 @@
 /* trainer_save.c: the run directory and its checkpoints; see trainer.h. */
 #include "cli/trainer.h"
 
+#include "optim/schedule.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,18 +18,134 @@ static wr_status copy_model(const char *dir, const char *name, const wr_subword 
     return status;
 }
 
+static wr_status write_recipe(const wr_trainer *t, wr_error *err) {
+    wr_str path = {0};
+    wr_str_add(&path, "%s/recipe.yaml", t->o->out);
+    wr_status status = path.oom ? wr_fail_memory(err, t->o->out, strlen(t->o->out))
+                                : wr_recipe_save(&t->recipe, wr_str_text(&path), err);
+    wr_str_free(&path);
+    return status;
+}
+
 /* The recipe and the subword models: with them a run directory stands alone. */
 static wr_status write_run(const wr_trainer *t, wr_error *err) {
-    wr_str path = {0};
     const wr_subword *src = wr_dataset_src_model(t->data), *tgt = wr_dataset_tgt_model(t->data);
     wr_status status = wr_make_dirs(t->o->out, err);
-    wr_str_add(&path, "%s/recipe.yaml", t->o->out);
-    if (status == WR_OK) status = wr_recipe_save(&t->recipe, wr_str_text(&path), err);
-    wr_str_free(&path);
+    if (status == WR_OK) status = write_recipe(t, err);
     if (status == WR_OK && wr_dataset_info_of(t->data)->joint)
         return copy_model(t->o->out, "joint.model", src, err);
     if (status == WR_OK) status = copy_model(t->o->out, "source.model", src, err);
     return status == WR_OK ? copy_model(t->o->out, "target.model", tgt, err) : status;
+}
+
+/* ---- resuming ---- */
+
+/* `now`, but with what decides which model the parameters are of as in `then`. */
+static wr_recipe same_model(const wr_recipe *then, const wr_recipe *now) {
+    wr_recipe r = *now;
+    r.model = then->model;
+    r.flowseq = then->flowseq;
+    r.prior = then->prior;
+    r.model.dropout = now->model.dropout;
+    r.model.attention_dropout = now->model.attention_dropout;
+    r.model.activation_dropout = now->model.activation_dropout;
+    r.model.max_len = now->model.max_len;
+    r.flowseq.embedding_dropout = now->flowseq.embedding_dropout;
+    r.flowseq.token_dropout = now->flowseq.token_dropout;
+    r.flowseq.decoder_token_dropout = now->flowseq.decoder_token_dropout;
+    r.flowseq.length_dropout = now->flowseq.length_dropout;
+    r.flowseq.length_smoothing = now->flowseq.length_smoothing;
+    r.prior.dropout = now->prior.dropout;
+    r.prior.rebuild = now->prior.rebuild;
+    return r;
+}
+
+/* The first lines in which the texts of two recipes differ, as "key: value". */
+static bool first_difference(const char *a, const char *b, wr_str *section, wr_str *line_a,
+                             wr_str *line_b) {
+    while (*a != '\0' && *b != '\0') {
+        size_t n = strcspn(a, "\n"), m = strcspn(b, "\n");
+        if (n != m || memcmp(a, b, n) != 0) {
+            wr_str_bytes(line_a, a + strspn(a, " "), n - strspn(a, " "));
+            wr_str_bytes(line_b, b + strspn(b, " "), m - strspn(b, " "));
+            return true;
+        }
+        if (a[0] != ' ') {
+            wr_str_clear(section);
+            wr_str_bytes(section, a, n > 0 ? n - 1 : 0); /* without its colon */
+        }
+        a += n + (a[n] == '\n');
+        b += m + (b[m] == '\n');
+    }
+    return false;
+}
+
+static wr_status check_same_model(const wr_trainer *t, const wr_recipe *then, wr_error *err) {
+    wr_str old = {0}, now = {0}, section = {0}, was = {0}, is = {0};
+    wr_recipe kept = same_model(then, &t->recipe);
+    wr_recipe_text(&kept, &old);
+    wr_recipe_text(&t->recipe, &now);
+    wr_status status = WR_OK;
+    if (old.oom || now.oom)
+        status = wr_fail_memory(err, "recipes", old.len);
+    else if (first_difference(wr_str_text(&old), wr_str_text(&now), &section, &was, &is))
+        status = wr_fail(err, WR_ERR_INPUT,
+                         "%s: the run was begun with %s.%s, and not with %s; resume it with the "
+                         "same model, or choose another --out",
+                         t->o->out, wr_str_text(&section), wr_str_text(&was), wr_str_text(&is));
+    wr_str_free(&old);
+    wr_str_free(&now);
+    wr_str_free(&section);
+    wr_str_free(&was);
+    wr_str_free(&is);
+    return status;
+}
+
+/* The beginning of the main phase stays where it is, or lies ahead. */
+static wr_status check_same_stages(const wr_trainer *t, const wr_recipe *then, wr_error *err) {
+    int64_t was = wr_schedule_pretraining(then), is = wr_schedule_pretraining(&t->recipe);
+    if (was == is || (t->at->update <= was && t->at->update <= is)) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "%s: the run was begun with train.pretrain_updates = %lld and is at update "
+                   "%lld; that can be changed, to %lld or more, only before the main phase begins",
+                   t->o->out, (long long)was, (long long)t->at->update, (long long)t->at->update);
+}
+
+static wr_status check_subword(const wr_trainer *t, const char *name, const wr_subword *model,
+                               wr_error *err) {
+    char *bytes = NULL;
+    size_t n, m;
+    const void *ours = wr_subword_bytes(model, &m);
+    wr_str path = {0};
+    wr_str_add(&path, "%s/%s", t->o->out, name);
+    wr_status status = path.oom ? wr_fail_memory(err, name, strlen(t->o->out))
+                                : wr_file_read(wr_str_text(&path), &bytes, &n, err);
+    if (status == WR_OK && (n != m || memcmp(bytes, ours, n) != 0))
+        status = wr_fail(err, WR_ERR_INPUT,
+                         "%s is not the subword model of %s; resume the run with a dataset of the "
+                         "same vocabulary, or choose another --out",
+                         wr_str_text(&path), t->o->data);
+    free(bytes);
+    wr_str_free(&path);
+    return status;
+}
+
+static wr_status check_subwords(const wr_trainer *t, wr_error *err) {
+    const wr_subword *src = wr_dataset_src_model(t->data), *tgt = wr_dataset_tgt_model(t->data);
+    if (wr_dataset_info_of(t->data)->joint) return check_subword(t, "joint.model", src, err);
+    wr_status status = check_subword(t, "source.model", src, err);
+    return status == WR_OK ? check_subword(t, "target.model", tgt, err) : status;
+}
+
+/* Parameters can only be gone on with as what they were. The other keys may change. */
+static wr_status check_resumed(const wr_trainer *t, wr_recipe *then, wr_error *err) {
+    wr_str path = {0};
+    wr_str_add(&path, "%s/recipe.yaml", t->o->out);
+    wr_status status = path.oom ? wr_fail_memory(err, t->o->out, strlen(t->o->out))
+                                : wr_recipe_load(wr_str_text(&path), NULL, 0, then, err);
+    wr_str_free(&path);
+    if (status == WR_OK) status = check_same_model(t, then, err);
+    return status == WR_OK ? check_subwords(t, err) : status;
 }
 
 static wr_status new_progress(wr_trainer *t, wr_error *err) {
@@ -63,18 +181,27 @@ wr_status wr_trainer_restore(wr_trainer *t, wr_error *err) {
         programs[i] = t->programs.stage[i].update;
     if (!t->resuming) return WR_OK;
     int keep = t->at->keep;
-    wr_status status = wr_checkpoint_resume(wr_str_text(&t->folder), t->session, t->programs.stages,
-                                            programs, t->at, err);
+    bool lower = t->at->lower;
+    wr_recipe then;
+    wr_status status = check_resumed(t, &then, err);
+    if (status == WR_OK)
+        status = wr_checkpoint_resume(wr_str_text(&t->folder), t->session, t->programs.stages,
+                                      programs, t->at, err);
+    if (status == WR_OK) status = check_same_stages(t, &then, err);
     if (status != WR_OK) return status;
     if (t->at->seed != (uint64_t)t->recipe.train.seed)
         return wr_fail(err, WR_ERR_INPUT,
                        "%s was begun with seed %llu, not %lld; resume with the "
                        "same seed",
                        t->o->out, (unsigned long long)t->at->seed, (long long)t->recipe.train.seed);
+    if (t->at->lower != lower) t->at->n_best = 0; /* scores of another kind */
+    t->at->lower = lower;
     t->at->keep = keep;
+    if (t->at->n_best > keep) t->at->n_best = keep;
     t->before = t->at->seconds;
     wr_batch_place place = {(uint32_t)t->at->epoch, (uint64_t)t->at->batch};
-    return wr_batches_seek(t->batches, place, err);
+    status = wr_batches_seek(t->batches, place, err);
+    return status == WR_OK ? write_recipe(t, err) : status; /* as it goes on */
 }
 
 wr_status wr_trainer_save(wr_trainer *t, wr_error *err) {

@@ -34,9 +34,10 @@ static wr_status start_from_data(wr_trainer *t, const wr_stage *stage, wr_error 
     if (status == WR_OK)
         status = wr_session_run(t->session, stage->start, t->fed.n, t->fed.feed, err);
     wr_batches_close(batches);
+    bool fewer = t->fed.sentences < t->recipe.train.init_batch;
     if (status == WR_OK)
-        wr_bar_line(&t->bar, "stage %s begins: first values from %.0f sentences", stage->name,
-                    t->fed.sentences);
+        wr_bar_line(&t->bar, "stage %s begins: first values from %.0f sentences%s", stage->name,
+                    t->fed.sentences, fewer ? ", all there are (train.init_batch is more)" : "");
     return status;
 }
 

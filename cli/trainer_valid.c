@@ -14,8 +14,13 @@ typedef struct sums {
     double term[WR_TERMS], sentences, tokens;
 } sums;
 
+/* The random numbers of a batch are the same in each validation, and no other step has them: so
+ * scores of different updates compare. */
+static uint64_t step_of(const wr_batch *b) { return UINT64_MAX - WR_STAGES - b->place.batch; }
+
 static wr_status add_batch(wr_trainer *t, const wr_batch *b, sums *x, wr_error *err) {
     const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
+    wr_session_set_step(t->session, step_of(b));
     wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
     if (status == WR_OK)
         status = wr_session_run(t->session, t->programs.valid, t->fed.n, t->fed.feed, err);

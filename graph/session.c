@@ -285,11 +285,20 @@ static wr_status bind_stored(wr_session *s, const wr_graph *g, uint32_t id, cons
 
 static bool is_stored(const wr_node *x) { return x->op == &wr_op_param || x->op == &wr_op_state; }
 
+static bool has_known_size(const wr_node *x) {
+    for (int i = 0; i < x->rank; i++)
+        if (!wr_dim_is_literal(x->dim[i])) return false;
+    return true;
+}
+
+/* States sized by what is fed (caches) wait for a run. */
 wr_status wr_session_prepare(wr_session *s, const wr_program *p, wr_error *err) {
     const wr_graph *g = wr_program_graph(p);
     wr_binding none = {{0}};
     for (uint32_t id = 1; id < wr_node_count(g); id++) {
-        if (!wr_program_live(p)[id] || wr_node_at(g, id)->op != &wr_op_param) continue;
+        const wr_node *x = wr_node_at(g, id);
+        if (!wr_program_live(p)[id] || !is_stored(x)) continue;
+        if (x->op == &wr_op_state && !has_known_size(x)) continue;
         uint32_t slot;
         wr_status status = bind_stored(s, g, id, &none, &slot, err);
         if (status != WR_OK) return status;

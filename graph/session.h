@@ -40,7 +40,7 @@ const wr_tensor *wr_session_output(wr_session *s, int k);
 const wr_plan *wr_session_plan(const wr_session *s);
 /* Forget the plans of a program that is about to be freed. */
 void wr_session_forget(wr_session *s, const wr_program *p);
-/* Make the parameters and states of a program without running it. */
+/* Make the parameters of a program, and its states of known size, without running it. */
 wr_status wr_session_prepare(wr_session *s, const wr_program *p, wr_error *err);
 
 /* The number of runs that used random numbers is the caller's: it sets the step before a run. */
