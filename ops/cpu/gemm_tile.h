@@ -88,6 +88,9 @@ static inline __attribute__((always_inline)) void tile_rows(int rows, int vecs,
     const int64_t a_row = t->a_row, b_step = t->b_step;
     UNROLL for (int g = 0; g < (rows + 2) / 3; g++) a[g] = t->a + g * 3 * a_row;
     for (int64_t p = t->k; p > 0; p--, b += b_step) {
+        /* what the next tile reads of this row: no hardware prefetcher follows so long a stride */
+        __builtin_prefetch(b + 2 * LANES, 0, 2);
+        __builtin_prefetch(b + 3 * LANES, 0, 2);
         vec b0 = vec_load(b), b1 = vecs > 1 ? vec_load(b + LANES) : b0;
         UNROLL for (int i = 0; i < rows; i++) {
             REAL x = a[i / 3][i % 3 * a_row];
