@@ -285,10 +285,13 @@ static wr_status disturb_parameters(checker *c) {
 
 static wr__fed *fed_of(const checker *c, wr x) { return wr__values_find(&c->values, x.id); }
 
+/* Values that memory was out for are left out. */
 static void feed_kept(const checker *c, const wr *to, const results *from) {
-    for (int i = 0; i < from->n; i++)
-        memcpy(fed_of(c, to[i])->real, from->value[i].value,
-               sizeof(double) * (size_t)from->value[i].n);
+    for (int i = 0; i < from->n; i++) {
+        const kept *k = &from->value[i];
+        if (k->value != NULL)
+            memcpy(fed_of(c, to[i])->real, k->value, sizeof(double) * (size_t)k->n);
+    }
 }
 
 /* The inputs' values, as if they were results; masks are those of `like`. */

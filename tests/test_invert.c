@@ -10,6 +10,7 @@
 
 #include "autodiff/check_bijection.h"
 #include "autodiff/grad.h"
+#include "helpers/alloc.h"
 #include "helpers/sample.h"
 #include "ops/assign.h"
 #include "ops/elementwise.h"
@@ -629,6 +630,48 @@ static void test_cost(void **state) {
     assert_true(chain < 2 && parts < 2); /* well under a second on a machine at rest */
 }
 
+/* ---- memory ---- */
+
+/* A flow with masks, parts, a choice and functions of limited range, checked whole. */
+static wr_status check_some_flow(wr_error *err) {
+    wr_graph *g = wr_graph_new();
+    if (g == NULL) return wr_fail_memory(err, "a graph", 1);
+    wr x = wr_input(g, "x", WR_F64, WR_DIMS(wr_n(2), wr_n(2), wr_n(2))), part[2];
+    wr m = wr_sequence_mask(wr_input(g, "len", WR_I32, WR_DIMS(wr_n(2))), wr_n(2), WR_F64);
+    wr w = wr_param(g, "w", WR_F64, WR_DIMS(wr_n(2)), ((wr_init){WR_INIT_NORMAL, 0, 1}));
+    wr y = wr_mul(wr_mask_apply(wr_sigmoid(x), m), wr_shift(wr_square(w), 0.5));
+    wr_split(y, -1, 2, part);
+    part[0] =
+        wr_select(wr_less(wr_slice(w, 0, 0, 1), wr_slice(w, 0, 1, 2)), wr_exp(part[0]), part[0]);
+    y = wr_mask_apply(wr_concat(-1, part[1], part[0]), m);
+    wr_bijection f = {.n_in = 1, .ins = &x, .masks = &m, .n_out = 1, .outs = &y};
+    wr_check_report r;
+    wr_status status = wr_graph_status(g, err);
+    if (status == WR_OK) status = wr_check_bijection(&f, NULL, &r, err);
+    if (status == WR_OK) assert_true(r.passed);
+    wr_graph_free(g);
+    return status;
+}
+
+static void test_every_allocation(void **state) {
+    (void)state;
+    bool done = false;
+    long n = 0;
+    while (!done) {
+        wr_error err = {0};
+        wr_test_watch_allocations();
+        wr_test_fail_allocation(++n);
+        wr_status status = check_some_flow(&err);
+        done = !wr_test_allocation_failed();
+        assert_int_equal(wr_test_unfreed_allocations(), 0);
+        /* a plan can do without its statistics: then all went well */
+        if (status != WR_OK && (done || status != WR_ERR_MEMORY))
+            fail_msg("allocation %ld failed: status %d, \"%s\"", n, (int)status, err.text);
+    }
+    print_message("%ld allocations, each failed once\n", n - 1);
+    assert_true(n > 500);
+}
+
 /* ---- does the check see mistakes? ---- */
 
 static bool wrong_value(wr_inverse_ctx *c) {
@@ -733,6 +776,7 @@ int main(void) {
         cmocka_unit_test(test_casts),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_every_allocation),
         cmocka_unit_test(test_check_sees_wrong_rules),
         cmocka_unit_test(test_check_sees_leaks),
         cmocka_unit_test(test_check_errors),
