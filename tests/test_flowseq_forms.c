@@ -159,6 +159,45 @@ static void test_best_lengths(void **state) {
     assert_int_equal(wr_flowseq_best_lengths(&f, 10, scores, 2, length, NULL), 2);
 }
 
+/* Scores 1, 2 and 0.5 of the allowed lengths, whatever the other classes have; label smoothing is
+ * over the allowed ones only: 0.9 (lse - 1) + 0.1 (lse - 3.5 / 3), lse = log(e + e^2 + e^0.5). */
+static void test_length_smoothing(void **state) {
+    (void)state;
+    wr_flowseq f = {
+        .dim = 2, .length_unit = 2, .length_range = 3, .max_positions = 20, .dtype = WR_F64};
+    static const double scores[7] = {9, 1, 9, 2, 9, 0.5, 9}; /* of the lengths 1 .. 7 */
+    static const int32_t src_len = 4, tgt_len = 2;
+    double zero[2] = {0, 0};
+    wr_graph *g = wr_graph_new();
+    wr len = wr_input(g, "len", WR_I32, WR_DIMS(wr_n(1)));
+    wr target = wr_input(g, "target", WR_I32, WR_DIMS(wr_n(1)));
+    wr_flowseq_encoding e = {.source = {.len = len},
+                             .state = wr_input(g, "state", WR_F64, WR_DIMS(wr_n(1), wr_n(2)))};
+    wr_flowseq_length_loss l = wr_flowseq_length_loss_of(&f, &e, target, 0.1);
+    wr_error err = {0};
+    wr_program *p = NULL;
+    wr_session *session = NULL;
+    wr_session_options o = {.threads = 1};
+    wr_status status = wr_program_new(g, 2, (wr[]){l.loss, l.nll}, NULL, &p, &err);
+    if (status == WR_OK) status = wr_session_new(&o, &session, &err);
+    if (status == WR_OK)
+        status = wr_session_define(session, "length.out.b", true, WR_F64, 1, (int64_t[]){7}, scores,
+                                   &err);
+    wr_feed feeds[] = {
+        {"len", &src_len, 1, {1}}, {"target", &tgt_len, 1, {1}}, {"state", zero, 2, {1, 2}}};
+    if (status == WR_OK) status = wr_session_run(session, p, 3, feeds, &err);
+    if (status != WR_OK) fail_msg("%s", err.text);
+    double lse = log(exp(1) + exp(2) + exp(0.5));
+    double loss = *(const double *)wr_session_output(session, 0)->data;
+    double nll = *(const double *)wr_session_output(session, 1)->data;
+    assert_true(fabs(loss - 1.4477) < 5e-5 && fabs(nll - 1.4644) < 5e-5);
+    assert_true(fabs(loss - (0.9 * (lse - 1) + 0.1 * (lse - 3.5 / 3))) < 1e-12);
+    assert_true(fabs(nll - (lse - 1)) < 1e-12);
+    wr_session_free(session);
+    wr_program_free(p);
+    wr_graph_free(g);
+}
+
 static void test_positions(void **state) {
     (void)state;
     static const double row[3][7] = {{0},
@@ -616,6 +655,7 @@ int main(void) {
                                        cmocka_unit_test(test_counts_of_lstms),
                                        cmocka_unit_test(test_length_classes),
                                        cmocka_unit_test(test_best_lengths),
+                                       cmocka_unit_test(test_length_smoothing),
                                        cmocka_unit_test(test_positions),
                                        cmocka_unit_test(test_padding),
                                        cmocka_unit_test(test_gradients),
