@@ -117,10 +117,20 @@ static wr_status add_stage(builder *b, wr_stage stage, int starts, wr_error *err
     return status;
 }
 
+/* What no decoder could translate is not trained. */
+static wr_status check_lengths(const wr_recipe *r, const wr_flowseq *f, wr_error *err) {
+    if (f->length_range >= f->length_unit - 1) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "flowseq.length_range = %d, but the prior joins positions (squeeze, time), so "
+                   "that lengths are multiples of %d; allowed: flowseq.length_range of at least %d",
+                   r->flowseq.length_range, f->length_unit, f->length_unit - 1);
+}
+
 wr_status wr__flowseq_programs(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                                wr_error *err) {
     builder b = {.recipe = r, .p = p};
     wr_status status = wr_recipe_flowseq_model(r, src_vocab, tgt_vocab, true, &b.model, err);
+    if (status == WR_OK) status = check_lengths(r, &b.model, err);
     if (status != WR_OK) return status;
     p->weight = r->train.weighting == WR_RECIPE_PER_SENTENCE ? WR_PER_SENTENCE : WR_PER_TOKEN;
     p->features = b.model.dim;

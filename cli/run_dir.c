@@ -88,6 +88,17 @@ static wr_status reading_program(wr_run *run, wr_program **program, wr_error *er
                                 : wr_decoder_program(run->decoder, program, err);
 }
 
+/* A run that was stopped before its first validation has a last checkpoint, but no best one. */
+static wr_status check_validated(const wr_run_options *o, const char *folder, wr_error *err) {
+    bool missing = strcmp(o->checkpoint, "best") == 0 || strcmp(o->checkpoint, "average") == 0;
+    if (!missing || has_file(folder, o->checkpoint) || !wr_checkpoint_exists(folder)) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "%s has no checkpoint \"%s\": it was stopped before %s; go on with it by weir "
+                   "train --resume, or use --checkpoint last",
+                   o->dir, o->checkpoint,
+                   o->checkpoint[0] == 'b' ? "its first validation" : "its end, or averages none");
+}
+
 static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error *err) {
     bool number = strspn(o->checkpoint, "0123456789") == strlen(o->checkpoint);
     wr_str which = {0}, file = {0};
@@ -96,6 +107,7 @@ static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error 
     wr_program *program = NULL;
     wr_status status =
         folder == NULL || which.oom ? wr_fail_memory(err, "a path", which.len) : WR_OK;
+    if (status == WR_OK) status = check_validated(o, folder, err);
     if (status == WR_OK) status = wr_checkpoint_locate(folder, wr_str_text(&which), &file, err);
     if (status == WR_OK) status = reading_program(run, &program, err);
     if (status == WR_OK)

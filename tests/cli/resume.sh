@@ -29,7 +29,7 @@ RECIPE
 
 # sum RUN: the parameters of the last checkpoint and of the average.
 sum() {
-    cat "$1/checkpoints/step-$updates.safetensors" "$1/checkpoints/average.safetensors" | sha256sum
+    cat "$1/checkpoints/step-$updates.safetensors" "$1/checkpoints/average" | sha256sum
 }
 
 # In the place of the calling shell, so that a kill hits the program itself.

@@ -71,7 +71,8 @@ cp -r run lying
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f' |
     dd of=lying/checkpoints/step-8.safetensors conv=notrunc status=none
 refuse "step-8.safetensors" train recipe.yaml --data data --out lying --resume
-refuse "step-8" train recipe.yaml --data data --out run --resume --set model.dim=32
+refuse "begun with model.dim: 16, and not with dim: 32" \
+    train recipe.yaml --data data --out run --resume --set model.dim=32
 "$weir" "${run[@]}" --resume > /dev/null 2>&1 || fail "a finished run cannot be resumed"
 
 # the same bits for any number of threads
