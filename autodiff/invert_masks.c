@@ -139,14 +139,11 @@ static wr through_product(const inverter *v, uint32_t id, int k, wr mask, const 
     return flipped ? mask : over_columns(mask, y);
 }
 
+/* Terms on the way to here would count what is padding from here on. */
 static wr stated(const inverter *v, uint32_t id, wr mask, const char **lost) {
     uint32_t x = operand(v, id, 0), told = operand(v, id, 1);
-    if (wr_is_poison(mask) && *lost == NULL && !v->is_in[x]) {
-        *lost = "it sets padding to 0, but what it reads has no mask: tell the bijection the masks "
-                "of its inputs";
-        return mask;
-    }
-    *lost = NULL;
+    bool from_nowhere = wr_is_poison(mask) && *lost == NULL && !v->is_in[x];
+    *lost = from_nowhere ? "it sets padding to 0, but what it reads has no mask" : NULL;
     return handle(v, told);
 }
 
@@ -305,9 +302,13 @@ wr__place_of_data *wr__data_spread(inverter *v) {
     }
     for (int i = 0; i < v->f->n_in; i++)
         if (v->f->masks != NULL) at[v->f->ins[i].id].mask = v->f->masks[i].id;
-    for (uint32_t id = 1; id < v->n; id++)
-        if (carries(v, id)) spread_to(v, at, id);
-    if (wr_graph_ok(v->g)) return at;
+    for (uint32_t id = 1; id < v->n && v->ok; id++) {
+        if (!carries(v, id)) continue;
+        spread_to(v, at, id);
+        if (wr_node_at(v->g, id)->op == &wr_op_mask_apply && at[id].lost != NULL)
+            wr__inverse_mistake(v, id, at[id].lost, "tell the bijection the masks of its inputs");
+    }
+    if (v->ok && wr_graph_ok(v->g)) return at;
     free(at);
     return NULL;
 }
