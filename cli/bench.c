@@ -163,6 +163,32 @@ static void print_memory(const wr_plan *plan) {
     }
 }
 
+/* The most bytes of values that are alive at one step, parameters' gradients left out: what the
+ * model keeps for its backward part, and passing values. */
+static size_t activation_bytes(const wr_plan *plan) {
+    uint32_t nodes = wr_node_count(plan->g);
+    int64_t *change = calloc((size_t)plan->n_steps + 2, sizeof *change), now = 0, most = 0;
+    bool *gradient = calloc(nodes, sizeof *gradient);
+    for (uint32_t id = 1; gradient != NULL && id < nodes; id++) {
+        const wr_node *x = wr_node_at(plan->g, id);
+        for (int k = 0; (x->op->traits & WR_STATEFUL) && k < x->n_in; k++)
+            gradient[plan->value[wr_node_inputs(plan->g, id)[k]].root] = true;
+    }
+    for (uint32_t id = 1; change != NULL && gradient != NULL && id < nodes; id++) {
+        const wr_value *v = &plan->value[id];
+        if (v->place != WR_PLACE_ARENA || v->root != id || v->first < 0 || gradient[id]) continue;
+        change[v->first] += (int64_t)v->bytes;
+        change[v->last + 1] -= (int64_t)v->bytes;
+    }
+    for (int i = 0; change != NULL && i < plan->n_steps; i++) {
+        now += change[i];
+        if (now > most) most = now;
+    }
+    free(change);
+    free(gradient);
+    return (size_t)most;
+}
+
 static void print_result(wr_bench *b) {
     const wr_bench_options *o = b->o;
     const wr_plan *plan = wr_session_plan(b->session);
@@ -173,12 +199,13 @@ static void print_result(wr_bench *b) {
            rate = gflop / ms * 1e3;
     printf("{\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
            "%.1f, \"gflop\": %.3f, \"gflops\": %.2f, \"gemm_peak_gflops\": %.2f, \"utilisation\": "
-           "%.4f, \"peak_bytes\": %zu, \"os_peak_bytes\": %.0f, \"kernels\": %d, \"plan_ms\": "
-           "%.3f, \"threads\": %d}\n",
+           "%.4f, \"peak_bytes\": %zu, \"persistent_bytes\": %zu, \"activation_bytes\": %zu, "
+           "\"os_peak_bytes\": %.0f, \"kernels\": %d, \"plan_ms\": %.3f, \"threads\": %d}\n",
            ms, b->ms[0], b->ms[o->repeat - 1],
            (double)(o->batch * (o->src_len + o->tgt_len)) / ms * 1e3, gflop, rate, peak,
-           rate / peak, c.persistent_bytes + c.arena_bytes, os_bytes, plan->n_steps,
-           plan->seconds * 1e3, wr_session_threads(b->session));
+           rate / peak, c.persistent_bytes + c.arena_bytes, c.persistent_bytes,
+           activation_bytes(plan), os_bytes, plan->n_steps, plan->seconds * 1e3,
+           wr_session_threads(b->session));
 }
 
 wr_status wr_bench_training(wr_bench *b, wr_error *err) {

@@ -156,6 +156,17 @@ wr wr_positions_masked(wr table, wr mask) {
 
 /* ---- weight normalisation ---- */
 
+/* The weight, as large as v. Training computes it again instead of keeping it: a flow has one in
+ * every coupling. */
+static wr normed(wr v, wr g) {
+    wr w = v;
+    WR_SCOPE (v.g, "normed") {
+        wr_scope_recompute_all(v.g);
+        w = wr_weight_norm(v, g, 1);
+    }
+    return w;
+}
+
 /* Values of g and b that give y [N, T, out] mean 0 and deviation `scale`; *y is made anew. */
 static wr start_from_data(wr x, wr v, wr g, wr b, const wr_weight_normed *o) {
     wr_dim rows = wr_dim_mul(x.g, wr_dim_of(x, 0), wr_dim_of(x, 1));
@@ -181,7 +192,7 @@ wr wr_block_weight_normed(wr x, int out, const wr_weight_normed *o) {
     wr b = wr_param(x.g, "b", t, WR_DIMS(wr_n(out)), ZERO);
     if (wr_starts_from_data(o->start) && !o->zero) return start_from_data(x, v, g, b, o);
     if (o->start != NULL && !o->zero) wr_start_note(o->start, g, wr_norms(v, 1));
-    return wr_add(wr_matmul(x, wr_weight_norm(v, g, 1)), b);
+    return wr_add(wr_matmul(x, normed(v, g)), b);
 }
 
 /* ---- recurrent variants ---- */
