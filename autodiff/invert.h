@@ -17,7 +17,8 @@ typedef struct wr_bijection {
     int n_in;
     const wr *ins;   /* float, axis 0 of size B */
     const wr *masks; /* per input: 1 for valid positions, over its first axes ([B, T]), or poison:
-                      * all are valid. NULL: no masks. wr_mask_apply in f tells masks, too */
+                      * all are valid. NULL: all are, everywhere. A wr_mask_apply in f states the
+                      * mask from there on; what it reads has a mask, or is an input */
     int n_out;
     const wr *outs;
 } wr_bijection;
