@@ -7,14 +7,17 @@ include(CMakePackageConfigHelpers)
 set(WEIR_UMBRELLA
   graph/base.h graph/dims.h graph/graph.h graph/op.h graph/program.h graph/plan.h graph/session.h
   ops/attention.h ops/cache.h ops/cross_entropy.h ops/elementwise.h ops/fuse.h ops/host.h
-  ops/index.h ops/layout.h ops/linalg.h ops/lstm.h ops/matmul.h ops/norm.h ops/random_ops.h
-  ops/reduce.h ops/slice.h ops/softmax.h ops/sort.h ops/table.h ops/update.h ops/weight_norm.h
-  autodiff/grad.h
-  models/layers.h models/recipe.h models/search.h models/transformer.h models/transformer_decoder.h
+  ops/index.h ops/layout.h ops/linalg.h ops/lstm.h ops/mask.h ops/matmul.h ops/nlsq.h ops/norm.h
+  ops/random_ops.h ops/reduce.h ops/scan.h ops/slice.h ops/softmax.h ops/sort.h ops/table.h
+  ops/update.h ops/weight_norm.h
+  autodiff/autoregressive.h autodiff/check_bijection.h autodiff/grad.h autodiff/invert.h
+  models/blocks.h models/flow.h models/flowseq.h models/flowseq_decoder.h models/layers.h
+  models/recipe.h models/recipe_flowseq.h models/search.h models/start.h models/transformer.h
+  models/transformer_decoder.h
   optim/checkpoint.h optim/optimizer.h optim/progress.h optim/safetensors.h optim/schedule.h
   data/batches.h data/dataset.h data/filter.h data/numbers.h data/pairs.h data/score.h
-  data/subword.h data/text.h data/tokenize.h
-  viz/draw.h)
+  data/diversity.h data/subword.h data/text.h data/tokenize.h
+  viz/draw.h viz/plot.h)
 set(includes "")
 foreach(header ${WEIR_UMBRELLA})
   string(APPEND includes "#include \"${header}\"\n")
