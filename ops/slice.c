@@ -407,17 +407,63 @@ static wr_status place_cpu(const wr_call *c) {
     return WR_OK;
 }
 
+/* Neighbouring parts of the same rows: blocks that lie side by side in `whole` bytes of each row of
+ * the larger tensor, and one after the other in tensors of their own. */
+typedef struct side_by_side {
+    char *joined;
+    char *const *part; /* NULL: nobody reads it */
+    const int64_t *bytes;
+    int n;
+    int64_t rows, whole;
+    bool join; /* from the parts to the larger tensor, or back */
+} side_by_side;
+
+static void copy_row(const side_by_side *s, int64_t row) {
+    char *at = s->joined + row * s->whole;
+    for (int k = 0; k < s->n; at += s->bytes[k++]) {
+        char *part = s->part[k] == NULL ? NULL : s->part[k] + row * s->bytes[k];
+        if (part != NULL) memcpy(s->join ? at : part, s->join ? part : at, (size_t)s->bytes[k]);
+    }
+}
+
+/* Many rows with a handful of parts: the threads meet once, not once a part. */
+static void copy_rows(const wr_run_env *env, const side_by_side *s) {
+    bool parallel = s->rows * s->whole >= PARALLEL_BYTES && env->threads > 1;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (parallel)
+    for (int64_t row = 0; row < s->rows; row++)
+        copy_row(s, row);
+}
+
+enum { FEW_PARTS = 8, MANY_ROWS = 16 };
+
+/* Do rows of several elements make the parts? */
+static bool goes_by_rows(const side_by_side *s, int64_t e) {
+    bool wide = s->n <= FEW_PARTS && s->rows >= MANY_ROWS;
+    for (int k = 0; k < s->n && wide; k++)
+        wide = s->bytes[k] > e;
+    return wide;
+}
+
 static wr_status concat_cpu(const wr_call *c) {
     const wr_tensor *out = &c->out[0];
     int axis = (int)c->attr[0].i;
     int64_t outer = wr_extent(out, 0, axis);
     int64_t e = (int64_t)wr_dtype_bytes(out->dtype);
-    int64_t whole = wr_extent(out, axis, out->rank) * e;
-    char *to = out->data;
+    int64_t whole = wr_extent(out, axis, out->rank) * e, bytes[FEW_PARTS];
+    char *part[FEW_PARTS], *to = out->data;
+    side_by_side s = {to, part, bytes, c->n_in, outer, whole, true};
+    for (int k = 0; k < c->n_in && k < FEW_PARTS; k++) {
+        part[k] = c->in[k].data;
+        bytes[k] = wr_extent(&c->in[k], axis, out->rank) * e;
+    }
+    if (goes_by_rows(&s, e)) {
+        copy_rows(c->env, &s);
+        return WR_OK;
+    }
     for (int k = 0; k < c->n_in; k++) {
-        int64_t bytes = wr_extent(&c->in[k], axis, out->rank) * e;
-        copy_blocks(c->env, (block_copy){to, c->in[k].data, outer, bytes, whole, bytes, (size_t)e});
-        to += bytes;
+        int64_t n = wr_extent(&c->in[k], axis, out->rank) * e;
+        copy_blocks(c->env, (block_copy){to, c->in[k].data, outer, n, whole, n, (size_t)e});
+        to += n;
     }
     return WR_OK;
 }
@@ -425,13 +471,22 @@ static wr_status concat_cpu(const wr_call *c) {
 static wr_status split_cpu(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
     int axis = (int)c->attr[0].i;
-    int64_t outer = wr_extent(x, 0, axis);
-    size_t e = wr_dtype_bytes(x->dtype);
-    int64_t whole = wr_extent(x, axis, x->rank) * (int64_t)e, bytes = whole / c->n_out;
+    int64_t outer = wr_extent(x, 0, axis), e = (int64_t)wr_dtype_bytes(x->dtype);
+    int64_t whole = wr_extent(x, axis, x->rank) * e, n = whole / c->n_out, bytes[FEW_PARTS];
+    char *part[FEW_PARTS];
+    side_by_side s = {x->data, part, bytes, c->n_out, outer, whole, false};
+    for (int k = 0; k < c->n_out; k++) {
+        part[k] = c->out[k].data;
+        bytes[k] = n;
+    }
+    if (goes_by_rows(&s, e)) {
+        copy_rows(c->env, &s);
+        return WR_OK;
+    }
     for (int k = 0; k < c->n_out; k++)
-        if (c->out[k].data != NULL)
-            copy_blocks(c->env, (block_copy){c->out[k].data, (const char *)x->data + k * bytes,
-                                             outer, bytes, bytes, whole, e});
+        if (part[k] != NULL)
+            copy_blocks(c->env,
+                        (block_copy){part[k], s.joined + k * n, outer, n, n, whole, (size_t)e});
     return WR_OK;
 }
 
