@@ -9,18 +9,18 @@
 #include "ops/random_ops.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
+#include "ops/slice.h"
 #include "ops/softmax.h"
 
 #include <math.h>
 #include <omp.h>
 
-enum { HEADS, CAUSAL, SCALE, DROPOUT, STREAM, N_ATTRS };
+enum { HEADS, CAUSAL, SCALE, DROPOUT, STREAM, N_ATTRS, JOINED = N_ATTRS };
 #define ATTRS                                                                                      \
-    .attrs = {{"heads", WR_ATTR_INT},                                                              \
-              {"causal", WR_ATTR_BOOL},                                                            \
-              {"scale", WR_ATTR_REAL},                                                             \
-              {"dropout", WR_ATTR_REAL},                                                           \
-              {"stream", WR_ATTR_INT}}
+    {"heads", WR_ATTR_INT}, {"causal", WR_ATTR_BOOL}, {"scale", WR_ATTR_REAL},                     \
+        {"dropout", WR_ATTR_REAL}, {                                                               \
+        "stream", WR_ATTR_INT                                                                      \
+    }
 
 enum { PARALLEL_FLOPS = 200000 };
 static const double LOWEST = -1e30; /* stands for minus infinity where 0 times it must be 0 */
@@ -109,6 +109,78 @@ static bool attention_grad_shape(wr_shape_ctx *c) {
     return true;
 }
 
+/* ---- operands side by side ---- */
+
+static const char JOINED_RULE[] = "qkv [B, T, 3 D], or q [B, T, D] and kv [B, S, 2 D]";
+
+/* Number of operands before the others; and what they stand for, apart. */
+static int n_joined(const wr_attr *attr) { return attr[JOINED].i == 3 ? 1 : 2; }
+
+/* The type of q, or of k and v, by the operands. False when a joined one does not divide. */
+static bool types_apart(wr_shape_ctx *c, wr_type *q, wr_type *k) {
+    int64_t parts = c->attr[JOINED].i;
+    *q = *k = wr_type_of(c->in[parts == 3 ? 0 : 1]);
+    if ((parts != 2 && parts != 3) || k->rank != 3 || k->dtype == WR_I32) return false;
+    k->dim[2] = wr_dim_div(c->g, k->dim[2], wr_n(parts));
+    *q = parts == 3 ? *k : wr_type_of(c->in[0]);
+    return k->dim[2].id != 0 && q->rank == 3 && q->dtype == k->dtype &&
+           wr_dim_eq(c->g, q->dim[0], k->dim[0]) && wr_dim_eq(c->g, q->dim[2], k->dim[2]);
+}
+
+static bool joined_operands_fit(wr_shape_ctx *c, int lengths, wr_type *q) {
+    wr_type k;
+    if (!types_apart(c, q, &k))
+        return wr_shape_fail(c, JOINED_RULE, NULL, "sizes or types do not fit");
+    if (c->attr[CAUSAL].i && !wr_dim_eq(c->g, q->dim[1], k.dim[1]))
+        return wr_shape_fail(c, JOINED_RULE, NULL, "causal attention has T = S");
+    wr_type want = {.dtype = WR_I32, .rank = 1, .dim = {q->dim[0]}};
+    wr_type t = lengths < 0 ? want : wr_type_of(c->in[lengths]);
+    if (!wr_shape_equal(c->g, &t, &want))
+        return wr_shape_fail(c, "key lengths [B] i32", NULL, "operand %c does not fit",
+                             'a' + lengths);
+    return options_fit(c, q->dim[2]);
+}
+
+static wr_type row_of(const wr_shape_ctx *c, const wr_type *q) {
+    return (wr_type){
+        .dtype = q->dtype, .rank = 3, .dim = {q->dim[0], wr_n(c->attr[HEADS].i), q->dim[1]}};
+}
+
+static bool joined_shape(wr_shape_ctx *c) {
+    int n = n_joined(c->attr);
+    if (c->n_in != n && c->n_in != n + 1)
+        return wr_shape_fail(c, JOINED_RULE, NULL, "%d operands", c->n_in);
+    if (!joined_operands_fit(c, c->n_in > n ? n : -1, &c->out[0])) return false;
+    c->out[1] = row_of(c, &c->out[0]);
+    return true;
+}
+
+/* Operands of the gradient: the joined ones, lse, cot, then lengths and the cotangent of lse. */
+static int find_joined_option(const wr_attr *attr, int n_in, const wr *in, bool whole) {
+    for (int k = n_joined(attr) + 2; k < n_in; k++)
+        if ((wr_dtype_of(in[k]) == WR_I32) == whole) return k;
+    return -1;
+}
+
+static bool joined_grad_shape(wr_shape_ctx *c) {
+    int n = n_joined(c->attr);
+    int lengths = find_joined_option(c->attr, c->n_in, c->in, true);
+    int extra = find_joined_option(c->attr, c->n_in, c->in, false);
+    wr_type q;
+    if (c->n_in != n + 2 + (lengths >= 0) + (extra >= 0))
+        return wr_shape_fail(c, JOINED_RULE, NULL, "%d operands", c->n_in);
+    if (!joined_operands_fit(c, lengths, &q)) return false;
+    wr_type row = row_of(c, &q), lse = wr_type_of(c->in[n]), cot = wr_type_of(c->in[n + 1]);
+    wr_type cot_lse = extra < 0 ? row : wr_type_of(c->in[extra]);
+    if (!wr_shape_equal(c->g, &lse, &row) || !wr_shape_equal(c->g, &cot_lse, &row) ||
+        !wr_shape_equal(c->g, &cot, &q))
+        return wr_shape_fail(c, c->op->doc, NULL, "sizes or types do not fit");
+    c->n_out = n;
+    for (int k = 0; k < n; k++)
+        c->out[k] = wr_type_of(c->in[k]);
+    return true;
+}
+
 /* ---- kernels ---- */
 
 static wr__attention common(const wr_call *c) {
@@ -125,25 +197,52 @@ static wr__attention common(const wr_call *c) {
                        .k = k->data,
                        .v = c->in[V].data};
     a.dh = a.width / a.heads;
+    a.q_ld = a.k_ld = a.dq_ld = a.dk_ld = a.width;
     return a;
 }
 
-static size_t scratch_bytes(const wr_call *c) {
-    wr__attention a = common(c);
+/* The same for rows whose operands lie side by side: qkv [B, T, 3 D], or q [B, T, D] and kv
+ * [B, S, 2 D]. */
+static wr__attention common_joined(const wr_call *c) {
+    const wr_tensor *q = &c->in[0], *kv = &c->in[c->attr[JOINED].i == 3 ? 0 : 1];
+    int64_t parts = c->attr[JOINED].i, width = kv->dim[2] / parts;
+    size_t part = (size_t)width * wr_dtype_bytes(q->dtype);
+    const char *keys = (const char *)kv->data;
+    if (keys != NULL && parts == 3) keys += part;
+    return (wr__attention){.b = q->dim[0],
+                           .t = q->dim[1],
+                           .s = kv->dim[1],
+                           .width = width,
+                           .heads = c->attr[HEADS].i,
+                           .dh = width / c->attr[HEADS].i,
+                           .q_ld = q->dim[2],
+                           .k_ld = kv->dim[2],
+                           .dq_ld = q->dim[2],
+                           .dk_ld = kv->dim[2],
+                           .causal = c->attr[CAUSAL].i != 0,
+                           .scale = c->attr[SCALE].r,
+                           .dropout = c->attr[DROPOUT].r,
+                           .q = q->data,
+                           .k = keys,
+                           .v = keys == NULL ? NULL : keys + part};
+}
+
+static size_t scratch_bytes(const wr_call *c, const wr__attention *a) {
     size_t n =
-        c->in[0].dtype == WR_F32 ? wr__attention_scratch_f32(&a) : wr__attention_scratch_f64(&a);
+        c->in[0].dtype == WR_F32 ? wr__attention_scratch_f32(a) : wr__attention_scratch_f64(a);
     return (n + 255) / 256 * 256;
 }
 
-static wr_cost cost_of(const wr_call *c, double products) {
-    wr__attention a = common(c);
+static wr_cost cost_of(const wr_call *c, wr__attention a, double products) {
     int threads = c->env->threads < 1 ? 1 : c->env->threads;
     return (wr_cost){.flops = products * 2.0 * (double)a.b * (double)(a.t * a.s * a.width),
                      .bytes = wr_bytes_moved(c),
-                     .workspace = scratch_bytes(c) * (size_t)threads};
+                     .workspace = scratch_bytes(c, &a) * (size_t)threads};
 }
-static wr_cost attention_cost(const wr_call *c) { return cost_of(c, 2); }
-static wr_cost attention_grad_cost(const wr_call *c) { return cost_of(c, 5); }
+static wr_cost attention_cost(const wr_call *c) { return cost_of(c, common(c), 2); }
+static wr_cost attention_grad_cost(const wr_call *c) { return cost_of(c, common(c), 5); }
+static wr_cost joined_cost(const wr_call *c) { return cost_of(c, common_joined(c), 2); }
+static wr_cost joined_grad_cost(const wr_call *c) { return cost_of(c, common_joined(c), 5); }
 
 static wr_status check_lengths(const wr_call *c, const wr__attention *a) {
     for (int64_t b = 0; a->lengths != NULL && b < a->b; b++)
@@ -159,7 +258,7 @@ typedef void (*head_fn)(const wr__attention *a, int64_t b, int64_t h, void *scra
 static wr_status each_head(const wr_call *c, wr__attention *a, double products, head_fn f) {
     wr_status status = check_lengths(c, a);
     if (status != WR_OK) return status;
-    size_t scratch = scratch_bytes(c);
+    size_t scratch = scratch_bytes(c, a);
     int64_t heads = a->b * a->heads;
     bool parallel = products * 2.0 * (double)(a->b * a->t * a->s * a->width) >= PARALLEL_FLOPS;
     if (a->dropout > 0)
@@ -193,6 +292,38 @@ static wr_status attention_grad_cpu(const wr_call *c) {
     a.dq = c->out[0].data;
     a.dk = c->out[1].data;
     a.dv = c->out[2].data;
+    return each_head(c, &a, 5,
+                     c->in[0].dtype == WR_F32 ? wr__attention_backward_f32
+                                              : wr__attention_backward_f64);
+}
+
+static wr_status joined_cpu(const wr_call *c) {
+    wr__attention a = common_joined(c);
+    int n = n_joined(c->attr);
+    a.lengths = c->n_in > n ? c->in[n].data : NULL;
+    a.out = c->out[0].data;
+    a.lse = c->out[1].data;
+    return each_head(
+        c, &a, 2, c->in[0].dtype == WR_F32 ? wr__attention_forward_f32 : wr__attention_forward_f64);
+}
+
+static wr_status joined_grad_cpu(const wr_call *c) {
+    wr__attention a = common_joined(c);
+    int n = n_joined(c->attr);
+    size_t part = (size_t)a.width * wr_dtype_bytes(c->in[0].dtype);
+    a.lse_in = c->in[n].data;
+    a.cot = c->in[n + 1].data;
+    for (int k = n + 2; k < c->n_in; k++) {
+        if (c->in[k].dtype == WR_I32)
+            a.lengths = c->in[k].data;
+        else
+            a.cot_lse = c->in[k].data;
+    }
+    a.dq = c->out[0].data;
+    char *keys = c->out[n - 1].data;
+    if (keys != NULL && n == 1) keys += part;
+    a.dk = keys;
+    a.dv = keys == NULL ? NULL : keys + part;
     return each_head(c, &a, 5,
                      c->in[0].dtype == WR_F32 ? wr__attention_backward_f32
                                               : wr__attention_backward_f64);
@@ -285,6 +416,38 @@ static bool attention_grad_rule(wr_grad_ctx *c) {
            wr_contribute(c, V, wr_output(d, 2));
 }
 
+/* q, k and v of joined operands. */
+static bool take_parts(const wr_expand_ctx *c, wr part[3]) {
+    if (c->attr[JOINED].i == 3) return wr_split(c->in[0], -1, 3, part);
+    part[0] = c->in[0];
+    return wr_split(c->in[1], -1, 2, part + 1);
+}
+
+static bool joined_expand(wr_expand_ctx *c) {
+    wr in[4];
+    int n = n_joined(c->attr);
+    if (!take_parts(c, in)) return false;
+    if (c->n_in > n) in[3] = c->in[n];
+    wr y = wr_emit(WR_HERE, &wr_op_attention, 3 + c->n_in - n, in, c->attr);
+    c->out[0] = y;
+    c->out[1] = wr_output(y, 1);
+    return !wr_is_poison(y);
+}
+
+static bool joined_grad_expand(wr_expand_ctx *c) {
+    wr in[FIRST_OPTION + 2];
+    int n = n_joined(c->attr);
+    if (!take_parts(c, in)) return false;
+    for (int k = n; k < c->n_in; k++)
+        in[LSE + k - n] = c->in[k];
+    wr d = wr_emit(WR_HERE, &wr_op_attention_grad, LSE + c->n_in - n, in, c->attr);
+    if (wr_is_poison(d)) return false;
+    wr dk = wr_output(d, 1), dv = wr_output(d, 2);
+    c->out[0] = n == 1 ? wr_concat(-1, d, dk, dv) : d;
+    if (n == 2) c->out[1] = wr_concat(-1, dk, dv);
+    return !wr_is_poison(c->out[n - 1]);
+}
+
 /* ---- samples ---- */
 
 typedef struct sample {
@@ -316,10 +479,10 @@ static int sample_operands(wr_sample *s, const sample *z, wr *in, wr_attr *attr)
     return 3;
 }
 
-/* Causal samples stay a key short of S, where lengths of the queries' sequences would also say
- * which queries are padding. */
-static wr sample_lengths(wr_sample *s, const sample *z) {
-    return s->input(s, WR_FILL_LENGTH, z->causal ? z->s - 1 : z->s, 1, &z->b);
+/* Samples of sequences with themselves stay a key short of S, where lengths of the queries'
+ * sequences would also say which queries are padding. */
+static wr sample_lengths(wr_sample *s, const sample *z, bool of_queries) {
+    return s->input(s, WR_FILL_LENGTH, of_queries ? z->s - 1 : z->s, 1, &z->b);
 }
 
 static wr attention_sample(wr_sample *s) {
@@ -328,7 +491,7 @@ static wr attention_sample(wr_sample *s) {
     if (s->variant >= N_SAMPLES) return (wr){s->g, 0};
     const sample *z = &SAMPLES[s->variant];
     int n = sample_operands(s, z, in, attr);
-    if (z->lengths) in[n++] = sample_lengths(s, z);
+    if (z->lengths) in[n++] = sample_lengths(s, z, z->causal);
     return wr_emit(WR_HERE, &wr_op_attention, n, in, attr);
 }
 
@@ -341,9 +504,50 @@ static wr attention_grad_sample(wr_sample *s) {
     int n = sample_operands(s, z, in, attr);
     in[n++] = s->input(s, WR_FILL_POSITIVE, 0, 3, rows);
     in[n++] = s->input(s, WR_FILL_REAL, 0, 3, q);
-    if (z->lengths) in[n++] = sample_lengths(s, z);
+    if (z->lengths) in[n++] = sample_lengths(s, z, z->causal);
     if (s->variant % 2 == 1) in[n++] = s->input(s, WR_FILL_REAL, 0, 3, rows);
     return wr_emit(WR_HERE, &wr_op_attention_grad, n, in, attr);
+}
+
+/* Joined operands in the place of q, k and v: kv first, then qkv for all samples with T = S. */
+static int sample_joined(wr_sample *s, sample *z, wr *in, wr_attr *attr) {
+    *z = SAMPLES[s->variant % N_SAMPLES];
+    int64_t parts = s->variant < N_SAMPLES ? 2 : 3, width = z->heads * z->dh;
+    if (parts == 3) z->s = z->t;
+    int64_t q[3] = {z->b, z->t, parts == 3 ? 3 * width : width}, kv[3] = {z->b, z->s, 2 * width};
+    attr[HEADS].i = z->heads;
+    attr[CAUSAL].i = z->causal;
+    attr[SCALE].r = 1 / sqrt((double)z->dh);
+    attr[DROPOUT].r = z->dropout;
+    attr[STREAM].i = z->dropout > 0 ? wr_next_stream(s->g) : 0;
+    attr[JOINED].i = parts;
+    in[0] = s->input(s, WR_FILL_REAL, 0, 3, q);
+    if (parts == 2) in[1] = s->input(s, WR_FILL_REAL, 0, 3, kv);
+    return n_joined(attr);
+}
+
+static wr joined_sample(wr_sample *s) {
+    wr in[3];
+    wr_attr attr[N_ATTRS + 1];
+    sample z;
+    if (s->variant >= 2 * N_SAMPLES) return (wr){s->g, 0};
+    int n = sample_joined(s, &z, in, attr);
+    if (z.lengths) in[n++] = sample_lengths(s, &z, z.causal || attr[JOINED].i == 3);
+    return wr_emit(WR_HERE, &wr_op_attention_joined, n, in, attr);
+}
+
+static wr joined_grad_sample(wr_sample *s) {
+    wr in[FIRST_OPTION + 2];
+    wr_attr attr[N_ATTRS + 1];
+    sample z;
+    if (s->variant >= 2 * N_SAMPLES) return (wr){s->g, 0};
+    int n = sample_joined(s, &z, in, attr);
+    int64_t rows[3] = {z.b, z.heads, z.t}, cot[3] = {z.b, z.t, z.heads * z.dh};
+    in[n++] = s->input(s, WR_FILL_POSITIVE, 0, 3, rows);
+    in[n++] = s->input(s, WR_FILL_REAL, 0, 3, cot);
+    if (z.lengths) in[n++] = sample_lengths(s, &z, z.causal || attr[JOINED].i == 3);
+    if (s->variant % 2 == 1) in[n++] = s->input(s, WR_FILL_REAL, 0, 3, rows);
+    return wr_emit(WR_HERE, &wr_op_attention_joined_grad, n, in, attr);
 }
 
 const wr_op wr_op_attention = {
@@ -353,7 +557,7 @@ const wr_op wr_op_attention = {
     .n_in = 3,
     .n_in_max = 4,
     .n_out = 2,
-    ATTRS,
+    .attrs = {ATTRS},
     .shape = attention_shape,
     .cost = attention_cost,
     .cpu = attention_cpu,
@@ -368,10 +572,39 @@ const wr_op wr_op_attention_grad = {.name = "attention_grad",
                                     .n_in = FIRST_OPTION,
                                     .n_in_max = FIRST_OPTION + 2,
                                     .n_out = 3,
-                                    ATTRS,
+                                    .attrs = {ATTRS},
                                     .shape = attention_grad_shape,
                                     .cost = attention_grad_cost,
                                     .cpu = attention_grad_cpu,
                                     .expand = attention_grad_expand,
                                     .sample = attention_grad_sample,
                                     .no_inverse = "averages lose what is averaged"};
+
+const wr_op wr_op_attention_joined = {.name = "attention_joined",
+                                      .doc = "attention; q, k, v or k, v side by side",
+                                      .traits = WR_MIXED,
+                                      .n_in = 1,
+                                      .n_in_max = 3,
+                                      .n_out = 2,
+                                      .attrs = {ATTRS, {"joined", WR_ATTR_INT}},
+                                      .shape = joined_shape,
+                                      .cost = joined_cost,
+                                      .cpu = joined_cpu,
+                                      .expand = joined_expand,
+                                      .sample = joined_sample,
+                                      .no_inverse = "averages lose what is averaged"};
+
+const wr_op wr_op_attention_joined_grad = {
+    .name = "attention_joined_grad",
+    .doc = "joined operands, lse, cotangent, lengths, lse's -> their cotangents",
+    .traits = WR_MIXED,
+    .n_in = 3,
+    .n_in_max = 6,
+    .n_out = WR_ANY_OUTPUTS,
+    .attrs = {ATTRS, {"joined", WR_ATTR_INT}},
+    .shape = joined_grad_shape,
+    .cost = joined_grad_cost,
+    .cpu = joined_grad_cpu,
+    .expand = joined_grad_expand,
+    .sample = joined_grad_sample,
+    .no_inverse = "averages lose what is averaged"};

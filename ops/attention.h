@@ -10,6 +10,11 @@
 
 extern const wr_op wr_op_attention, wr_op_attention_grad;
 
+/* What fusion makes of attention over parts of one product: qkv [B, T, 3 D], or q [B, T, D] and kv
+ * [B, S, 2 D]. The attributes are those of attention, and the number of parts side by side (3 or
+ * 2); the gradient's outputs are side by side, too. */
+extern const wr_op wr_op_attention_joined, wr_op_attention_joined_grad;
+
 /* q [B, T, D], k and v [B, S, D], key lengths [B] i32 in [0, S] -> [B, T, D]: per head,
  * dropout(softmax(scale q k^T)) v over the first lengths[b] keys, and with `causal` (T = S) over
  * keys up to the query's own position. Queries of a sequence of length 0 get 0, and no gradient

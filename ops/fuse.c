@@ -1,6 +1,7 @@
 /* fuse.c: rewriting rules as data: pattern and guard in a rule, the fused row as its result. */
 #include "ops/fuse.h"
 
+#include "ops/attention_fuse.h"
 #include "ops/elementwise.h"
 #include "ops/fold.h"
 #include "ops/layout.h"
@@ -353,7 +354,8 @@ const wr_pass wr_pass_chains = {
     .name = "chains", .begin = chains_begin, .end = chains_end, .rules = CHAINS};
 
 const wr_pass *const *wr_standard_passes(void) {
-    static const wr_pass *const passes[] = {&wr_pass_simplify, &wr_pass_products, &wr_pass_sums,
-                                            &wr_pass_chains, NULL};
+    static const wr_pass *const passes[] = {&wr_pass_simplify, &wr_pass_attention,
+                                            &wr_pass_products, &wr_pass_sums,
+                                            &wr_pass_chains,   NULL};
     return passes;
 }

@@ -4,7 +4,8 @@
 
 #include "graph/program.h"
 
-/* simplify, products with what follows them, elementwise chains; NULL-terminated. */
+/* simplify, attention over parts of a product, products with what follows them, elementwise chains;
+ * NULL-terminated. */
 const wr_pass *const *wr_standard_passes(void);
 
 extern const wr_pass wr_pass_simplify, wr_pass_products, wr_pass_sums, wr_pass_chains;

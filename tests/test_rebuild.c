@@ -321,7 +321,9 @@ static wr stack_layer(wr x, marks m) {
         WR_SCOPE (g, "inner") {
             if (m == INNER || m == BOTH) wr_scope_recompute(g);
             wr wide = wr_matmul(x, weight_of(g, "W", D, 12 * D));
-            wr_split(wr_tanh(wr_dropout(wide, 0.2)), -1, 3, part);
+            wr_split(wr_dropout(wide, 0.2), -1, 3, part);
+            for (int k = 0; k < 3; k++)
+                part[k] = wr_gelu(part[k]);
         }
         y = wr_attention_with(part[0], part[1], part[2], NULL, &o);
         y = wr_mul(wr_gelu(y), wr_exp(wr_neg(wr_square(y))));

@@ -3,7 +3,8 @@
  * Scores are kept key-major, [S, T]: a query is a lane of a vector, so that maxima and sums over
  * keys need no reduction across lanes, and keys behind a sequence's end cost nothing. Queries are
  * taken in blocks of WR__ATTENTION_BLOCK; a head's operands are read where they lie, `width`
- * elements from one position to the next. B sequences, T queries, S keys, H heads, dh = width / H.
+ * elements (q and its gradient: q_ld, dq_ld; keys, values and theirs: k_ld, dk_ld) from one
+ * position to the next. B sequences, T queries, S keys, H heads, dh = width / H.
  */
 #ifndef WEIR_OPS_CPU_ATTENTION_H
 #define WEIR_OPS_CPU_ATTENTION_H
@@ -15,6 +16,7 @@ enum { WR__ATTENTION_BLOCK = 64 };
 
 typedef struct wr__attention {
     int64_t b, t, s, heads, dh, width;
+    int64_t q_ld, k_ld, dq_ld, dk_ld;
     double scale, dropout;
     bool causal;
     wr_random random;

@@ -84,11 +84,12 @@ static bool next_block(head *k) {
     return k->t > 0;
 }
 
-/* Element 0 of the head's first row of this block of queries, and of its keys, in a tensor. */
-static int64_t query_at(const head *k) {
-    return (k->b * k->a->t + k->t0) * k->a->width + k->h * k->a->dh;
+/* Element 0 of the head's first row of this block of queries, and of its keys, in a tensor whose
+ * rows are `ld` apart. */
+static int64_t query_at(const head *k, int64_t ld) {
+    return (k->b * k->a->t + k->t0) * ld + k->h * k->a->dh;
 }
-static int64_t key_at(const head *k) { return k->b * k->a->s * k->a->width + k->h * k->a->dh; }
+static int64_t key_at(const head *k, int64_t ld) { return k->b * k->a->s * ld + k->h * k->a->dh; }
 static int64_t row_at(const head *k) { return (k->b * k->a->heads + k->h) * k->a->t + k->t0; }
 
 static void zero_rows(int64_t rows, int64_t n, REAL *to, int64_t ld) {
@@ -103,8 +104,8 @@ static void against_keys(const head *k, const void *keys, const REAL *x_t, REAL 
     const product p = {.m = k->n,
                        .n = k->tp,
                        .k = k->a->dh,
-                       .a = (const REAL *)keys + key_at(k),
-                       .a_row = k->a->width,
+                       .a = (const REAL *)keys + key_at(k, k->a->k_ld),
+                       .a_row = k->a->k_ld,
                        .a_step = 1,
                        .b = x_t,
                        .ldb = k->tp,
@@ -115,7 +116,7 @@ static void against_keys(const head *k, const void *keys, const REAL *x_t, REAL 
 
 static void score(head *k) {
     const wr__attention *a = k->a;
-    pack_transposed(k->t, a->dh, (const REAL *)a->q + query_at(k), a->width, (REAL)a->scale,
+    pack_transposed(k->t, a->dh, (const REAL *)a->q + query_at(k, a->q_ld), a->q_ld, (REAL)a->scale,
                     k->q_t);
     against_keys(k, a->k, k->q_t, k->p);
     for (int64_t s = k->t0 + 1; a->causal && s < k->n; s++)
@@ -192,9 +193,10 @@ static void multiply_elements(int64_t n, const REAL *restrict x, REAL *restrict 
 /* One query and nothing to pack: decoding. */
 static void forward_one(head *k) {
     const wr__attention *a = k->a;
-    const REAL *q = (const REAL *)a->q + query_at(k), *keys = (const REAL *)a->k + key_at(k);
+    const REAL *q = (const REAL *)a->q + query_at(k, a->q_ld);
+    const REAL *keys = (const REAL *)a->k + key_at(k, a->k_ld);
     for (int64_t s = 0; s < k->n; s++)
-        k->p[s] = ROW(dot)(a->dh, q, keys + s * a->width) * (REAL)a->scale;
+        k->p[s] = ROW(dot)(a->dh, q, keys + s * a->k_ld) * (REAL)a->scale;
     k->high[0] = ROW(max)(k->n, k->p);
     k->sum[0] = ROW(exp)(k->n, k->p, k->high[0], k->p);
     const product out = {.m = 1,
@@ -202,8 +204,8 @@ static void forward_one(head *k) {
                          .k = k->n,
                          .a = k->p,
                          .a_step = 1,
-                         .b = (const REAL *)a->v + key_at(k),
-                         .ldb = a->width,
+                         .b = (const REAL *)a->v + key_at(k, a->k_ld),
+                         .ldb = a->k_ld,
                          .c = k->o,
                          .ldc = k->dp};
     multiply(&out);
@@ -232,9 +234,9 @@ static void forward_block(head *k) {
 void ATTENTION(forward)(const wr__attention *a, int64_t b, int64_t h, void *scratch) {
     head k = head_begin(a, b, h, scratch);
     bool one = a->t == 1 && a->dh % LANES == 0 && a->dropout == 0;
-    if (!one) pack_rows(k.keys, a->dh, (const REAL *)a->v + key_at(&k), a->width, 1, k.kv);
+    if (!one) pack_rows(k.keys, a->dh, (const REAL *)a->v + key_at(&k, a->k_ld), a->k_ld, 1, k.kv);
     while (next_block(&k)) {
-        REAL *out = a->out == NULL ? NULL : (REAL *)a->out + query_at(&k);
+        REAL *out = a->out == NULL ? NULL : (REAL *)a->out + query_at(&k, a->width);
         REAL *lse = a->lse == NULL ? NULL : (REAL *)a->lse + row_at(&k);
         if (k.n == 0) {
             if (out != NULL) zero_rows(k.t, a->dh, out, a->width);
@@ -263,7 +265,8 @@ static void score_cotangents(head *k) {
     ROW(fill)(k->tp, 0, k->lse);
     memcpy(k->lse, (const REAL *)a->lse_in + row_at(k), (size_t)k->t * sizeof(REAL));
     exponentials(k, k->lse);
-    pack_transposed(k->t, a->dh, (const REAL *)a->cot + query_at(k), a->width, 1, k->cot_t);
+    pack_transposed(k->t, a->dh, (const REAL *)a->cot + query_at(k, a->width), a->width, 1,
+                    k->cot_t);
     against_keys(k, a->v, k->cot_t, k->grad);
     if (a->dropout > 0) {
         draw_factors(k);
@@ -309,11 +312,11 @@ static void backward_block(head *k, bool add) {
     const REAL scale = (REAL)a->scale;
     score_cotangents(k);
     if (a->dv != NULL) {
-        pack_rows(k->t, a->dh, (const REAL *)a->cot + query_at(k), a->width, 1, k->cot);
+        pack_rows(k->t, a->dh, (const REAL *)a->cot + query_at(k, a->width), a->width, 1, k->cot);
         to_keys(k, a->dropout > 0 ? k->drop : k->p, k->cot, add, k->dv);
     }
     if (a->dk != NULL) {
-        pack_rows(k->t, a->dh, (const REAL *)a->q + query_at(k), a->width, scale, k->q);
+        pack_rows(k->t, a->dh, (const REAL *)a->q + query_at(k, a->q_ld), a->q_ld, scale, k->q);
         to_keys(k, k->grad, k->q, add, k->dk);
     }
     if (a->dq == NULL) return;
@@ -328,22 +331,23 @@ static void backward_block(head *k, bool add) {
                         .c = k->o,
                         .ldc = k->dp};
     multiply(&dq);
-    unpack_rows(k->t, a->dh, k->o, &scale, 0, (REAL *)a->dq + query_at(k), a->width);
+    unpack_rows(k->t, a->dh, k->o, &scale, 0, (REAL *)a->dq + query_at(k, a->dq_ld), a->dq_ld);
 }
 
 static void finish_keys(const head *k, const REAL *from, void *to) {
     const wr__attention *a = k->a;
     const REAL one = 1;
     if (to == NULL) return;
-    REAL *rows = (REAL *)to + key_at(k);
-    unpack_rows(k->keys, a->dh, from, &one, 0, rows, a->width);
-    zero_rows(a->s - k->keys, a->dh, rows + k->keys * a->width, a->width);
+    REAL *rows = (REAL *)to + key_at(k, a->dk_ld);
+    unpack_rows(k->keys, a->dh, from, &one, 0, rows, a->dk_ld);
+    zero_rows(a->s - k->keys, a->dh, rows + k->keys * a->dk_ld, a->dk_ld);
 }
 
 void ATTENTION(backward)(const wr__attention *a, int64_t b, int64_t h, void *scratch) {
     head k = head_begin(a, b, h, scratch);
     bool add = a->t > WR__ATTENTION_BLOCK;
-    if (a->dq != NULL) pack_rows(k.keys, a->dh, (const REAL *)a->k + key_at(&k), a->width, 1, k.kv);
+    if (a->dq != NULL)
+        pack_rows(k.keys, a->dh, (const REAL *)a->k + key_at(&k, a->k_ld), a->k_ld, 1, k.kv);
     if (add) {
         memset(k.dk, 0, (size_t)(k.keys * k.dp) * sizeof(REAL));
         memset(k.dv, 0, (size_t)(k.keys * k.dp) * sizeof(REAL));
@@ -352,7 +356,7 @@ void ATTENTION(backward)(const wr__attention *a, int64_t b, int64_t h, void *scr
         if (k.n > 0)
             backward_block(&k, add);
         else if (a->dq != NULL)
-            zero_rows(k.t, a->dh, (REAL *)a->dq + query_at(&k), a->width);
+            zero_rows(k.t, a->dh, (REAL *)a->dq + query_at(&k, a->dq_ld), a->dq_ld);
     }
     finish_keys(&k, k.dk, a->dk);
     finish_keys(&k, k.dv, a->dv);
