@@ -38,7 +38,7 @@ static bool float_trailing(wr_shape_ctx *c) {
 static void sample_dims(wr_sample *s, bool large, int64_t dims[3]) {
     dims[0] = large ? 3 : wr_sample_int(s, 1, 3);
     dims[1] = large ? 7 : wr_sample_int(s, 1, 5);
-    dims[2] = large ? 801 : wr_sample_int(s, 1, 9);
+    dims[2] = large ? 3821 : wr_sample_int(s, 1, 9);
 }
 
 static wr sample_one(wr_sample *s, wr_fill fill) {

@@ -5,8 +5,9 @@
 #include <string.h>
 
 enum {
-    TILE = 512,           /* elements; a handful of tiles of doubles stay in the first cache */
-    PARALLEL_FROM = 16384 /* elements; below this a second thread costs more than it brings */
+    TILE = 512, /* elements; a handful of tiles of doubles stay in the first cache */
+    PARALLEL_FROM =
+        80000 /* elements, 10 us of work; below, a second thread costs more than it brings */
 };
 
 /* How element i of the output finds its element of a leaf. */
@@ -239,7 +240,7 @@ static wr chain_sample(wr_sample *s) {
     if (s->variant > 3) return (wr){s->g, 0};
     int64_t dims[3] = {2, wr_sample_int(s, 1, 4), wr_sample_int(s, 1, 700)};
     if (s->variant > 1) dims[1] = 37;
-    if (s->variant > 1) dims[2] = 301;
+    if (s->variant > 1) dims[2] = 1087;
     int64_t behind[3] = {dims[0], dims[1], 1};
     wr leaves[3] = {s->input(s, WR_FILL_REAL, 0, 3, dims),
                     s->input(s, WR_FILL_REAL, 0, 1, dims + 2),

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { PARALLEL_ELEMENTS = 16384 };
+enum { PARALLEL_ELEMENTS = 80000 };
 
 static bool mask_apply_shape(wr_shape_ctx *c) {
     if (!wr_shape_needs_float(c, 0)) return false;
@@ -50,7 +50,7 @@ static bool mask_apply_inverse(wr_inverse_ctx *c) {
 static wr mask_apply_sample(wr_sample *s) {
     if (s->variant > 2) return (wr){s->g, 0};
     int64_t dims[3] = {wr_sample_int(s, 1, 3), wr_sample_int(s, 1, 5), wr_sample_int(s, 1, 4)};
-    if (s->variant == 2) dims[1] = 90, dims[2] = 211;
+    if (s->variant == 2) dims[1] = 390, dims[2] = 211;
     wr x = s->input(s, WR_FILL_REAL, 0, 3, dims);
     return wr_mask_apply(x, s->input(s, WR_FILL_MASK, 0, s->variant == 1 ? 3 : 2, dims));
 }

@@ -61,7 +61,7 @@ typedef struct view3 {
     int64_t outer, middle, inner, parts, part;
 } view3;
 
-enum { PART_ELEMENTS = 8192, PARTS_MAX = 64 };
+enum { PART_ELEMENTS = 8192, PARTS_MAX = 64, PARALLEL_ELEMENTS = 80000 };
 
 static view3 view_of(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
@@ -122,7 +122,7 @@ static wr_status reduce(const wr_call *c, reducer f) {
     size_t e = wr_dtype_bytes(c->out[0].dtype);
     const char *x = c->in[0].data;
     char *out = c->out[0].data, *partial = v.parts > 1 ? c->workspace : out;
-    bool parallel = c->in[0].n >= 2 * PART_ELEMENTS && c->env->threads > 1;
+    bool parallel = c->in[0].n >= PARALLEL_ELEMENTS && c->env->threads > 1;
 #pragma omp parallel for num_threads(c->env->threads) schedule(static) if (parallel)
     for (int64_t i = 0; i < v.outer * v.parts; i++) {
         int64_t o = i / v.parts, first = i % v.parts * v.part;
@@ -167,7 +167,7 @@ static wr sample_reduce(wr_sample *s, const wr_op *op, wr_fill fill) {
     int64_t dims[3] = {wr_sample_int(s, 1, 4), wr_sample_int(s, 1, 5), wr_sample_int(s, 1, 6)};
     if (s->variant == 6) { /* long enough for several parts */
         dims[0] = 1;
-        dims[1] = fill == WR_FILL_REAL ? 300 : 40;
+        dims[1] = fill == WR_FILL_REAL ? 1350 : 40;
         dims[2] = fill == WR_FILL_REAL ? 61 : 3;
     }
     const int *a = axes[s->variant % 6 == 0 && s->variant > 0 ? 4 : s->variant % 6];

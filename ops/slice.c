@@ -269,8 +269,9 @@ static bool concat_shape(wr_shape_ctx *c) {
 /* ---- kernels ---- */
 
 enum {
-    CHUNK = 1 << 16,         /* bytes one thread copies at a time */
-    PARALLEL_BYTES = 1 << 17 /* below this a second thread costs more than it brings */
+    CHUNK = 1 << 16, /* bytes one thread copies at a time */
+    PARALLEL_BYTES =
+        600000 /* some 20 us of work; below, a second thread costs more than it brings */
 };
 
 /* Copy `rows` blocks of `bytes`, whose beginnings lie so far apart. */
@@ -573,7 +574,7 @@ static wr concat_sample(wr_sample *s) {
     if (s->variant > 3) return (wr){s->g, 0};
     int axis = s->variant % 3;
     int64_t dims[3] = {wr_sample_int(s, 1, 3), wr_sample_int(s, 1, 4), wr_sample_int(s, 1, 5)};
-    if (s->variant == 3) dims[1] = 150, dims[2] = 111;
+    if (s->variant == 3) dims[1] = 350, dims[2] = 111;
     wr part[3];
     for (int k = 0; k < 3; k++) {
         dims[axis] = wr_sample_int(s, 1, 4);
@@ -665,7 +666,7 @@ static wr split_sample(wr_sample *s, int n) {
     if (s->variant > 3) return (wr){s->g, 0};
     int axis = s->variant % 3;
     int64_t dims[3] = {wr_sample_int(s, 1, 3), wr_sample_int(s, 1, 4), wr_sample_int(s, 1, 5)};
-    if (s->variant == 3) dims[1] = 150, dims[2] = 111;
+    if (s->variant == 3) dims[1] = 350, dims[2] = 111;
     dims[axis] = n * wr_sample_int(s, 1, 3);
     wr_split(s->input(s, WR_FILL_REAL, 0, 3, dims), axis, n, part);
     return part[0];
