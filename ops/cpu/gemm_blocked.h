@@ -329,7 +329,7 @@ void NAME(wr__gemm_direct)(const wr_gemm_spec *s, const REAL *a, const REAL *b, 
 #pragma omp parallel num_threads(s->threads) if (s->threads > 1)
     {
         REAL *own = (REAL *)workspace + omp_get_thread_num() * TILE_COLS * k_step;
-#pragma omp for schedule(dynamic, grain)
+#pragma omp for schedule(dynamic, grain) nowait
         for (int64_t task = 0; task < tasks; task++) {
             int64_t i = task / parts, part = task % parts;
             matrix x = {.a = a + i * s->stride_a,
