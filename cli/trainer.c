@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SKIPPED_AT_MOST = 100 }; /* updates in a row that were not applied */
 
@@ -92,6 +93,7 @@ static void close_all(wr_trainer *t) {
     free(t->at);
     wr_dataset_free(t->data);
     if (t->log.path != NULL) wr_train_log_close(&t->log);
+    if (t->lock >= 0) close(t->lock);
 }
 
 /* ---- one update ---- */
@@ -296,7 +298,7 @@ static wr_status loop(wr_trainer *t, wr_error *err) {
 }
 
 wr_status wr_train(const wr_train_options *o, wr_error *err) {
-    wr_trainer t = {.o = o};
+    wr_trainer t = {.o = o, .lock = -1};
     wr_bar_begin(&t.bar, 60);
     wr_status status = open_all(&t, err);
     if (status == WR_OK) status = loop(&t, err);

@@ -36,6 +36,7 @@ typedef struct wr_trainer {
     wr_str folder;   /* RUN/checkpoints */
     wr_progress *at; /* updates made, place in the data, best scores (large: on the heap) */
     bool resuming;
+    int lock; /* of the run directory; < 0: none */
     wr_train_sums sums;
     int streak;    /* updates in a row that were skipped */
     double began;  /* when this process began to train */

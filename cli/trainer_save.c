@@ -1,10 +1,14 @@
 /* trainer_save.c: the run directory and its checkpoints; see trainer.h. */
+#define _GNU_SOURCE
 #include "cli/trainer.h"
 
 #include "optim/schedule.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 
 static wr_status copy_model(const char *dir, const char *name, const wr_subword *model,
                             wr_error *err) {
@@ -27,11 +31,25 @@ static wr_status write_recipe(const wr_trainer *t, wr_error *err) {
     return status;
 }
 
+/* One process writes a run. The lock ends with the process, however that ends; a file system that
+ * has no locks goes without. */
+static wr_status lock_run(wr_trainer *t, wr_error *err) {
+    wr_status status = wr_make_dirs(t->o->out, err);
+    if (status != WR_OK) return status;
+    t->lock = open(t->o->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (t->lock < 0)
+        return wr_fail(err, WR_ERR_IO, "%s: cannot open: %s", t->o->out, strerror(errno));
+    if (flock(t->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "%s: another weir train is writing this run; wait for its end, stop it, or "
+                   "choose another --out",
+                   t->o->out);
+}
+
 /* The recipe and the subword models: with them a run directory stands alone. */
 static wr_status write_run(const wr_trainer *t, wr_error *err) {
     const wr_subword *src = wr_dataset_src_model(t->data), *tgt = wr_dataset_tgt_model(t->data);
-    wr_status status = wr_make_dirs(t->o->out, err);
-    if (status == WR_OK) status = write_recipe(t, err);
+    wr_status status = write_recipe(t, err);
     if (status == WR_OK && wr_dataset_info_of(t->data)->joint)
         return copy_model(t->o->out, "joint.model", src, err);
     if (status == WR_OK) status = copy_model(t->o->out, "source.model", src, err);
@@ -165,6 +183,7 @@ wr_status wr_trainer_open_checkpoints(wr_trainer *t, wr_error *err) {
     wr_str_add(&t->folder, "%s/checkpoints", t->o->out);
     if (t->folder.oom) return wr_fail_memory(err, t->o->out, strlen(t->o->out));
     wr_status status = new_progress(t, err);
+    if (status == WR_OK) status = lock_run(t, err);
     if (status != WR_OK) return status;
     t->resuming = wr_checkpoint_exists(wr_str_text(&t->folder));
     if (t->resuming && !t->o->resume)

@@ -59,4 +59,16 @@ wait $! || fail "the resumed run failed: $(tail -n 3 log.txt)"
 [ "$(sum whole)" = "$(sum broken)" ] || fail "the parameters differ after $done_kills kills"
 awk -F'"update": ' '/"kind": "train"/ { split($2, a, ","); if (a[1] <= last) exit 1; last = a[1] }' \
     last=0 broken/log.jsonl || fail "the log's updates do not ascend"
+
+# one process writes a run: a second one is refused at once, and does no harm to the first
+train --out shared --max-updates 100000 > first.txt 2>&1 &
+first=$!
+until [ -s shared/log.jsonl ]; do sleep 0.1; done
+(train --out shared --resume) > second.txt 2>&1 && fail "two processes train one run"
+grep -q 'another weir train is writing this run' second.txt || fail "refused with: $(cat second.txt)"
+kill -0 "$first" || fail "the first run ended: $(tail -n 3 first.txt)"
+kill -9 "$first"
+wait "$first" 2> /dev/null || true
+(train --out shared --resume --max-updates 30) > third.txt 2>&1 ||
+    fail "a lock outlived its process: $(cat third.txt)"
 echo "killed $done_kills times, the same parameters"
