@@ -7,7 +7,7 @@ weir=$1
 kills=${KILLS:-6}
 updates=$((120 + 60 * kills))
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'kill -9 $(jobs -p) 2> /dev/null; wait; rm -rf "$work"' EXIT
 cd "$work"
 
 fail() {
