@@ -1,5 +1,6 @@
 /* draw.c: `weir draw`: a picture of a model's graph. */
 #include "cli/cli.h"
+#include "cli/draw_html.h"
 #include "cli/model_graph.h"
 #include "viz/draw.h"
 
@@ -15,14 +16,24 @@ typedef struct options {
 
 /* --format, or the end of the file's name. */
 static wr_status choose_format(options *o, wr_error *err) {
-    static const char *const FORMATS[] = {"dot", "svg", "png", "pdf"};
+    static const char *const FORMATS[] = {"dot", "svg", "png", "pdf", "html"};
     const char *dot = strrchr(o->out, '.');
     for (size_t i = 0; i < WR_COUNT(FORMATS) && o->format == NULL && dot != NULL; i++)
         if (strcmp(dot + 1, FORMATS[i]) == 0) o->format = FORMATS[i];
     if (o->format != NULL) return WR_OK;
     return wr_fail(err, WR_ERR_USAGE,
-                   "draw: --out %s does not end in .dot, .svg, .png or .pdf; give --format",
+                   "draw: --out %s does not end in .dot, .svg, .png, .pdf or .html; give --format",
                    o->out);
+}
+
+/* The page has every tab, whatever --what says. */
+static wr_status draw_page(const options *o, const wr_model_sizes *m, wr_error *err) {
+    wr_draw_html_options page = {.path = o->what_to_draw,
+                                 .dropout = o->dropout,
+                                 .batch = o->batch_given ? o->batch : 32,
+                                 .src_len = o->src_len,
+                                 .tgt_len = o->tgt_len};
+    return wr_draw_html(m, &page, o->out, err);
 }
 
 /* The sizes of one batch. */
@@ -73,6 +84,7 @@ static wr_status draw(options *o, wr_error *err) {
     wr_status status = choose_format(o, err);
     if (status == WR_OK) status = wr_model_sizes_read(o->what_to_draw, o->vocab, &m, err);
     if (status != WR_OK) return status;
+    if (strcmp(o->format, "html") == 0) return draw_page(o, &m, err);
     bool gradient = strcmp(o->what, "gradient") == 0;
     wr_model_graph_options what = {.training = o->dropout, .gradient = gradient};
     wr_graph *g = NULL;
@@ -94,7 +106,7 @@ int wr_cmd_draw(int argc, char **argv) {
          .help = "the loss, or the loss with its gradient"},
         {"--out", WR_OPT_STRING, &o.out, .value = "F", .required = true,
          .help = "the file to write"},
-        {"--format", WR_OPT_STRING, &o.format, .choices = "dot|svg|png|pdf",
+        {"--format", WR_OPT_STRING, &o.format, .choices = "dot|svg|png|pdf|html",
          .help = "what to write; otherwise the end of the file's name tells"},
         {"--depth", WR_OPT_INT, &o.depth, .value = "N", .fallback = "1", .min = 0, .max = 1000,
          .help = "levels of scopes that are opened"},
@@ -116,7 +128,8 @@ int wr_cmd_draw(int argc, char **argv) {
                         .summary = "Draws the graph of a model",
                         .opts = table,
                         .opt_n = WR_COUNT(table),
-                        .notes = "svg has tooltips: source line, attributes and costs of each op.\n"
+                        .notes = "html is a page of all tabs, where scopes open by a click.\n"
+                                 "svg has tooltips: source line, attributes and costs of each op.\n"
                                  "Example: weir draw recipes/transformer-tiny.yaml --depth 2 --out "
                                  "tiny.svg"};
     int code = wr_cli_begin(&cli, argc, argv);

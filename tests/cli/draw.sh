@@ -59,7 +59,7 @@ else
     grep -q 'install libgraphviz-dev' err.txt || fail "said $(cat err.txt)"
 fi
 
-refuse 2 "--out picture.gif does not end in .dot, .svg, .png or .pdf" draw "$recipe" \
+refuse 2 "--out picture.gif does not end in .dot, .svg, .png, .pdf or .html" draw "$recipe" \
     --out picture.gif
 refuse 2 "--what must be one of" draw "$recipe" --what backward --out x.dot
 refuse 2 "--depth" draw "$recipe" --depth -1 --out x.dot
