@@ -1,6 +1,7 @@
 /* layers.c: see layers.h. */
 #include "models/layers.h"
 
+#include "graph/op.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/index.h"
@@ -51,7 +52,7 @@ wr wr_sinusoids(wr_graph *g, wr_dtype t, int max_len, int dim) {
         int64_t dims[2] = {max_len, dim};
         x = wr_const(g, t, 2, dims, t == WR_F64 ? (const void *)wide : (const void *)table);
     } else {
-        wr_mistake(g, WR_HERE, "out of memory for a table of %zu positions", n);
+        x = wr_no_memory(g);
     }
     free(table);
     free(wide);

@@ -136,8 +136,7 @@ wr wr_stack_at(wr_loc loc, int axis, int n, const wr *parts) {
         return wr_mistake(bad.g, loc, "stack: new axis %d of tensors with %d axes", axis,
                           wr_rank(parts[0]));
     wr *wide = malloc(sizeof *wide * (size_t)(n + 1));
-    if (wide == NULL)
-        return n > 0 ? wr_mistake(bad.g, loc, "stack: out of memory for %d operands", n) : bad;
+    if (wide == NULL) return n > 0 ? wr_no_memory(bad.g) : bad;
     for (int k = 0; k < n; k++)
         wide[k] = with_axis_of(loc, parts[k], wr_type_of(parts[k]), at, wr_n(1));
     wr out = wr_concat_at(loc, at, n, wide);

@@ -641,7 +641,8 @@ static wr_status declare_both(const wr_flow_stack *stack, wr_error *err) {
 
 static void test_every_allocation(void **state) {
     wr_flow_stack stack = parse("actnorm\nlinear heads\ncoupling halves up attend\nfactor_out "
-                                "halves\nsqueeze\ncoupling halves down net=conv transform=nlsq");
+                                "alternate\nsqueeze\ncoupling time down net=conv "
+                                "transform=nlsq");
     bool done = false;
     long n = 0;
     (void)state;
