@@ -127,6 +127,7 @@ int wr_cmd_doctor(int argc, char **argv);
 int wr_cmd_draw(int argc, char **argv);
 int wr_cmd_distill(int argc, char **argv);
 int wr_cmd_plot(int argc, char **argv);
+int wr_cmd_report(int argc, char **argv);
 int wr_cmd_diversity(int argc, char **argv);
 
 #endif

@@ -50,6 +50,9 @@ static const command COMMANDS[] = {
 #ifdef WEIR_HAVE_PLOT
     {"plot", "the curves of training runs as a picture", wr_cmd_plot},
 #endif
+#ifdef WEIR_HAVE_REPORT
+    {"report", "a training run as a page: curves, samples, configuration", wr_cmd_report},
+#endif
 #ifdef WEIR_HAVE_IMPORT
     {"import", "a model that another program trained, as a run directory", wr_cmd_import},
 #endif

@@ -10,7 +10,7 @@ function fill(node, attributes, children) {
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? '' : value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined && child !== false) node.append(child);
   }
   return node;
@@ -61,7 +61,7 @@ function ticks(a, b, n) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].find((k) => k * power >= raw * 0.999) * power;
   const list = [];
-  for (let k = Math.ceil(a / step - 1e-9); k * step <= b + step * 1e-9; k++) list.push(k * step);
+  for (let k = Math.ceil(a / step - 1e-9); k * step <= b + step * 1e-9; k++) list.push(k * step + 0);  // no -0
   return list;
 }
 
