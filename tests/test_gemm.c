@@ -233,11 +233,11 @@ static void small_random_shapes(void **unused) {
 /* Several blocks of rows, columns and k. */
 static void large_shapes(void **unused) {
     (void)unused;
-    static const int64_t sizes[][3] = {{1100, 70, 40}, {30, 300, 1100}, {8, 700, 1030},
-                                       {1, 1025, 519}, {130, 131, 513}, {1, 33, 4100},
-                                       {5, 17, 2049},  {1030, 33, 600}};
+    static const int64_t sizes[][3] = {
+        {1100, 70, 40}, {30, 300, 1100}, {8, 700, 1030},  {1, 1025, 519}, {130, 131, 513},
+        {1, 33, 4100},  {5, 17, 2049},   {1030, 33, 600}, {1345, 40, 34}, {66, 1345, 33}};
     uint64_t state = 2;
-    for (int i = 0; i < 32; i++) {
+    for (size_t i = 0; i < 4 * sizeof sizes / sizeof *sizes; i++) {
         const int64_t *z = sizes[i / 4];
         wr_gemm_spec s = {.dtype = i % 16 < 12 ? WR_GEMM_F32 : WR_GEMM_F64,
                           .trans_a = (i & 1) != 0,

@@ -3,7 +3,8 @@
  * "packed": C is cut into blocks of rows, k into blocks of at most K_BLOCK. For each, all threads
  * pack the block of A into panels (shared, it stays in the last level of cache), meet, and then
  * take chunks of columns: a thread packs its chunk of B into its second-level cache and multiplies
- * all panels of A with it. Two buffers of A alternate, so one meeting a block is enough.
+ * all panels of A with it. Two buffers of A alternate, so one meeting a block is enough. Where
+ * there are rows, or columns, enough, each thread does this by itself on a part of C instead.
  *
  * "direct": the threads take panels of columns of all matrices of the batch, reading A, and B where
  * its rows can be loaded as they are, in place. */
@@ -45,9 +46,28 @@ static cut cut_packed(const wr_gemm_spec *s) {
     return q;
 }
 
+/* Does each thread take rows, or columns, of C for itself? It packs more then, but threads need not
+ * meet, and what one wrote stays in its own caches. */
+enum { ROWS_APART = 192, COLS_APART = 192 };
+static bool apart_by_rows(const wr_gemm_spec *s) { return s->m >= ROWS_APART * s->threads; }
+static bool is_apart(const wr_gemm_spec *s) {
+    return s->threads > 1 && (apart_by_rows(s) || s->n >= COLS_APART * s->threads);
+}
+
+static cut cut_apart(const wr_gemm_spec *s) {
+    wr_gemm_spec part = *s;
+    part.threads = 1;
+    if (apart_by_rows(s))
+        part.m = round_up(div_up(s->m, s->threads), TILE_ROWS);
+    else
+        part.n = round_up(div_up(s->n, s->threads), TILE_COLS);
+    return cut_packed(&part);
+}
+
 size_t NAME(wr__gemm_packed_workspace)(const wr_gemm_spec *s) {
-    cut q = cut_packed(s);
-    return (size_t)(2 * q.a_size + s->threads * q.b_size) * sizeof(REAL);
+    cut q = is_apart(s) ? cut_apart(s) : cut_packed(s);
+    int64_t a_buffers = is_apart(s) ? 2 * s->threads : 2;
+    return (size_t)(a_buffers * q.a_size + s->threads * q.b_size) * sizeof(REAL);
 }
 
 /* One block of op(A), `rows` x `k`, in panels of nearly equal height. Packed or read in place. */
@@ -206,12 +226,10 @@ typedef struct stage {
     a_block block;
 } stage;
 
-static void pack_a(const stage *g, REAL *buffer) {
-    int64_t panels = g->block.panels;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < panels; i += A_GROUP)
-        pack_a_panels(g->s, buffer, g->a, g->row, g->p, &g->block, i,
-                      i + A_GROUP < panels ? i + A_GROUP : panels);
+/* The group of row panels from `i` on. */
+static void pack_a_group(const stage *g, REAL *buffer, int64_t i) {
+    int64_t end = i + A_GROUP < g->block.panels ? i + A_GROUP : g->block.panels;
+    pack_a_panels(g->s, buffer, g->a, g->row, g->p, &g->block, i, end);
 }
 
 /* Compute one group of row panels in one chunk of columns. */
@@ -232,15 +250,34 @@ static void run_task(const stage *g, int64_t task, REAL *own) {
 
 /* One block by the whole team; every thread of the team calls it. */
 static void run_stage(stage *g, REAL *buffer, REAL *own) {
-    g->block.data = buffer;
-    pack_a(g, buffer);
     int64_t tasks = div_up(g->s->n, g->q->chunk) * g->q->groups;
+    g->block.data = buffer;
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < g->block.panels; i += A_GROUP)
+        pack_a_group(g, buffer, i);
 #pragma omp for schedule(dynamic, 1) nowait
     for (int64_t task = 0; task < tasks; task++)
         run_task(g, task, own);
 }
 
-static void run_matrix(stage *g, REAL *shared, REAL *own, int *turn) {
+/* One block by one thread. */
+static void run_stage_alone(stage *g, REAL *buffer, REAL *own) {
+    int64_t tasks = div_up(g->s->n, g->q->chunk) * g->q->groups;
+    g->block.data = buffer;
+    for (int64_t i = 0; i < g->block.panels; i += A_GROUP)
+        pack_a_group(g, buffer, i);
+    for (int64_t task = 0; task < tasks; task++)
+        run_task(g, task, own);
+}
+
+/* Buffers of a thread: packed blocks of A, in turn, and its chunk of B. */
+typedef struct packing {
+    REAL *a, *b;
+    int turn;
+    bool alone; /* nobody else works on this product */
+} packing;
+
+static void run_matrix(stage *g, packing *to) {
     const wr_gemm_spec *s = g->s;
     for (g->row = 0; g->row < s->m; g->row += g->q->row_step) {
         int64_t rows = s->m - g->row < g->q->row_step ? s->m - g->row : g->q->row_step;
@@ -252,28 +289,69 @@ static void run_matrix(stage *g, REAL *shared, REAL *own, int *turn) {
                                  .panels = div_up(rows, TILE_ROWS),
                                  .packed = true,
                                  .by_steps = true};
-            run_stage(g, shared + (*turn ^= 1) * g->q->a_size, own);
+            REAL *buffer = to->a + (to->turn ^= 1) * g->q->a_size;
+            if (to->alone)
+                run_stage_alone(g, buffer, to->b);
+            else
+                run_stage(g, buffer, to->b);
             g->p += k;
         } while (g->p < s->k);
     }
 }
 
+/* All matrices of the batch, or the parts of them that `s` tells. */
+static void run_batch(const wr_gemm_spec *s, const cut *q, packing *to, const stage *first) {
+    for (int64_t i = 0; i < s->batch; i++) {
+        stage g = *first;
+        g.s = s;
+        g.q = q;
+        g.a += i * s->stride_a;
+        g.b += i * s->stride_b;
+        g.c += i * s->stride_c;
+        run_matrix(&g, to);
+    }
+}
+
+/* Thread `t` of those of `s` takes a part of the rows, or of the columns, of each matrix for
+ * itself: `part` is what it computes, and the stage's pointers move to there. */
+static void take_part(const wr_gemm_spec *s, int t, wr_gemm_spec *part, stage *g) {
+    *part = *s;
+    part->threads = 1;
+    if (apart_by_rows(s)) {
+        int64_t step = round_up(div_up(s->m, s->threads), TILE_ROWS), from = step * t;
+        part->m = from >= s->m ? 0 : s->m - from < step ? s->m - from : step;
+        if (part->m == 0) return;
+        g->a = a_at(s, g->a, from, 0);
+        g->c += from * s->ldc;
+    } else {
+        int64_t step = round_up(div_up(s->n, s->threads), TILE_COLS), from = step * t;
+        part->n = from >= s->n ? 0 : s->n - from < step ? s->n - from : step;
+        if (part->n == 0) return;
+        g->b = b_at(s, g->b, 0, from);
+        g->c += from;
+        if (g->bias != NULL) g->bias += from;
+    }
+}
+
 void NAME(wr__gemm_packed)(const wr_gemm_spec *s, const REAL *a, const REAL *b, REAL *c,
                            const REAL *bias, void *workspace) {
-    const cut q = cut_packed(s);
-    REAL *shared = workspace;
+    const stage whole = {.a = a, .b = b, .c = c, .bias = bias};
+    const bool apart = is_apart(s);
+    const cut q = apart ? cut_apart(s) : cut_packed(s);
 #pragma omp parallel num_threads(s->threads) if (s->threads > 1)
     {
-        REAL *own = shared + 2 * q.a_size + omp_get_thread_num() * q.b_size;
-        int turn = 0;
-        for (int64_t i = 0; i < s->batch; i++) {
-            stage g = {.s = s,
-                       .q = &q,
-                       .a = a + i * s->stride_a,
-                       .b = b + i * s->stride_b,
-                       .c = c + i * s->stride_c,
-                       .bias = bias};
-            run_matrix(&g, shared, own, &turn);
+        int t = omp_get_thread_num();
+        REAL *shared = workspace;
+        if (apart) {
+            stage g = whole;
+            wr_gemm_spec part;
+            packing own = {.a = shared + t * (2 * q.a_size + q.b_size), .alone = true};
+            own.b = own.a + 2 * q.a_size;
+            take_part(s, t, &part, &g);
+            if (part.m > 0 && part.n > 0) run_batch(&part, &q, &own, &g);
+        } else {
+            packing own = {.a = shared, .b = shared + 2 * q.a_size + t * q.b_size};
+            run_batch(s, &q, &own, &whole);
         }
     }
 }
