@@ -1,6 +1,8 @@
 /* grad.c: reverse mode; see grad.h. */
 #include "autodiff/grad.h"
 
+#include "graph/trace.h"
+
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/reduce.h"
@@ -115,7 +117,12 @@ static bool grad_by_expansion(wr_grad_ctx *c, const wr_op *op) {
 static void note_missing(sweep *s, uint32_t id) {
     wr_str_add(&s->missing, "\n  ");
     wr_node_describe(s->g, id, &s->missing);
-    wr_str_add(&s->missing, ": %s", wr_node_at(s->g, id)->op->no_grad);
+    const char *why = wr_node_at(s->g, id)->op->no_grad;
+    wr_str_add(&s->missing, ": %s", why != NULL ? why : "its row has no gradient rule");
+    wr_str chain = {0};
+    wr_trace_of_node(s->g, id, "\n    ", &chain);
+    wr_str_bytes(&s->missing, wr_str_text(&chain), chain.len > 0 ? chain.len - 1 : 0);
+    wr_str_free(&chain);
 }
 
 /* Operands, outputs and cotangents of one node, copied out of the growing graph. */

@@ -2,6 +2,7 @@
 #include "cli/bench.h"
 
 #include "cli/model_graph.h"
+#include "cli/run_dir.h"
 #include "ops/cpu/gemm.h"
 #include "optim/optimizer.h"
 
@@ -286,11 +287,16 @@ static wr_status run(const wr_bench_options *o, wr_error *err) {
     b.recipe.train.accumulate = 1; /* one batch is one step */
     int longest = (int)(o->src_len > o->tgt_len ? o->src_len : o->tgt_len);
     if (b.recipe.model.max_len < longest) b.recipe.model.max_len = longest;
-    wr_session_options so = {
-        .device = o->device, .threads = (int)o->threads, .seed = 1, .profile = o->profile};
+    wr_session_options so = {.device = o->device,
+                             .threads = (int)o->threads,
+                             .seed = 1,
+                             .profile = o->profile,
+                             .trap_nan = o->trap_nan};
     if (status == WR_OK) status = wr_session_new(&so, &b.session, err);
     if (status == WR_OK && strcmp(o->what, "decode") == 0)
         status = wr_bench_decoding(&b, err);
+    else if (status == WR_OK && strcmp(o->what, "build") == 0)
+        status = wr_bench_building(&b, err);
     else if (status == WR_OK)
         status = o->shapes > 0 ? wr_bench_shapes(&b, err) : wr_bench_training(&b, err);
     wr_session_free(b.session);
@@ -308,8 +314,9 @@ int wr_cmd_bench(int argc, char **argv) {
     wr_bench_options o = {0};
     const wr_opt table[] = {
         {"RECIPE", WR_OPT_STRING, &o.recipe, .help = "the recipe to time", .required = true},
-        {"--what", WR_OPT_STRING, &o.what, .fallback = "train", .choices = "train|decode",
-         .help = "what to time"},
+        {"--what", WR_OPT_STRING, &o.what, .fallback = "train", .choices = "train|decode|build",
+         .help = "what to time; build: the graph of the loss and its gradient, with and without "
+                 "traces"},
         {"--decode", WR_OPT_STRING, &o.decode, .choices = "greedy|beam|argmax",
          .help = "decoding: how; a FlowSeq has argmax, a Transformer what --beam says"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
@@ -330,10 +337,11 @@ int wr_cmd_bench(int argc, char **argv) {
          .help = "counted steps; the median is printed"},
         {"--profile", WR_OPT_FLAG, &o.profile,
          .help = "also print the time and the memory of each row on stderr"},
+        {"--trap-nan", WR_OPT_FLAG, &o.trap_nan, .help = WR_TRAP_HELP},
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE", .help = "change a key of the recipe"},
     };
     const wr_cli cli = {.command = "bench",
-                        .summary = "time training steps or decoding",
+                        .summary = "time training steps, decoding, or building the graph",
                         .opts = table,
                         .opt_n = WR_COUNT(table),
                         .notes = "example: weir bench recipes/transformer-base.yaml --vocab 32000 "

@@ -8,7 +8,7 @@
 typedef struct wr_bench_options {
     const char *recipe, *what, *decode, *device, *vocab;
     int64_t batch, src_len, tgt_len, threads, repeat, beam, shapes;
-    bool profile;
+    bool profile, trap_nan;
     wr_list set;
 } wr_bench_options;
 
@@ -27,6 +27,7 @@ typedef struct wr_bench {
 wr_status wr_bench_training(wr_bench *b, wr_error *err);
 wr_status wr_bench_shapes(wr_bench *b, wr_error *err);
 wr_status wr_bench_decoding(wr_bench *b, wr_error *err);
+wr_status wr_bench_building(wr_bench *b, wr_error *err);
 
 /* A batch of random words, one size for all sentences. */
 wr_status wr_bench_batch(wr_bench *b, wr_error *err);

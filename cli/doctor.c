@@ -1,6 +1,8 @@
 /* doctor.c: `weir doctor`, what this machine offers, what is missing, and what to install. */
 #define _GNU_SOURCE
 #include "cli/cli.h"
+#include "graph/trace.h"
+#include "viz/draw.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -29,6 +31,7 @@ enum { PATH_BYTES = 1024, LOAD = RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE };
 typedef struct advice {
     wr_str packages;
     wr_str cuda;
+    wr_str rebuild; /* what a build of one's own then has */
 } advice;
 
 static void heading(const char *title) { printf("%s\n", title); }
@@ -343,6 +346,33 @@ static void print_drawing(advice *advice) {
     heading("drawing (optional)");
     print_program("dot", "graphviz", advice);
     if (!print_library("Graphviz", GVC, NULL)) wr_str_add(&advice->packages, " libgraphviz-dev");
+    bool built = wr_draw_has_layout();
+    row("built in", "%s",
+        built ? "yes: weir draw writes dot, svg, png, pdf and html"
+              : "no: weir draw writes dot and html only");
+    if (!built) wr_str_add(&advice->rebuild, "  after installing libgraphviz-dev: pictures\n");
+}
+
+/* A stack of our own, as messages print it; and what that needs. */
+static void print_own_trace(advice *advice) {
+    if (!wr_trace_available()) {
+        row("built in", "no: messages name lines, but not the chain of callers");
+        wr_str_add(&advice->rebuild,
+                   "  after installing libunwind-14-dev and libdw-dev: chains of callers\n");
+        return;
+    }
+    uintptr_t pc[WR_TRACE_FRAMES];
+    int n = wr_trace_here(pc, WR_TRACE_FRAMES);
+    wr_str text = {0};
+    wr_trace_print(n, pc, &text);
+    bool lines = strstr(wr_str_text(&text), "cli/doctor.c:") != NULL;
+    row("built in", "yes");
+    row("own stack", "%s", text.len > 0 ? wr_str_text(&text) : "cannot be read");
+    if (text.len > 0 && !lines)
+        row("", "functions, but no lines: the program was stripped of them");
+    row("works", "%s", n > 0 && text.len > 0 ? "yes" : "no");
+    row("ptrace", "not needed: a process reads its own stack, and its files' line tables");
+    wr_str_free(&text);
 }
 
 static void print_unwinder(advice *advice) {
@@ -351,6 +381,7 @@ static void print_unwinder(advice *advice) {
     heading("stack traces (optional)");
     if (!print_library("libunwind", LLVM, NULL)) wr_str_add(&advice->packages, " libunwind-14-dev");
     if (!print_library("libdw", DW, NULL)) wr_str_add(&advice->packages, " libdw-dev");
+    print_own_trace(advice);
 }
 
 static void print_program_itself(void) {
@@ -368,7 +399,11 @@ static void print_advice(const advice *advice) {
     heading("what to install");
     if (advice->packages.len > 0) printf("  apt-get install%s\n", wr_str_text(&advice->packages));
     fputs(wr_str_text(&advice->cuda), stdout);
-    if (advice->packages.len == 0 && advice->cuda.len == 0) printf("  nothing\n");
+    if (advice->packages.len == 0 && advice->cuda.len == 0 && advice->rebuild.len == 0)
+        printf("  nothing\n");
+    if (advice->rebuild.len == 0) return;
+    heading("what to build again (cmake -B build && ninja -C build)");
+    fputs(wr_str_text(&advice->rebuild), stdout);
 }
 
 int wr_cmd_doctor(int argc, char **argv) {
@@ -389,5 +424,6 @@ int wr_cmd_doctor(int argc, char **argv) {
     print_advice(&advice);
     wr_str_free(&advice.packages);
     wr_str_free(&advice.cuda);
+    wr_str_free(&advice.rebuild);
     return wr_cli_end(WR_OK, NULL);
 }

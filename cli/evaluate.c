@@ -308,6 +308,7 @@ int wr_cmd_evaluate(int argc, char **argv) {
          .help = "best, last, average or a number of updates"},
         {"--threads", WR_OPT_INT, &o.run.threads, .fallback = "0", .min = 0, .max = 4096,
          .help = "processors used, 0 for all"},
+        {"--trap-nan", WR_OPT_FLAG, &o.run.trap_nan, .help = WR_TRAP_HELP},
         {"--device", WR_OPT_STRING, &o.run.device, .fallback = "auto", .choices = "auto|cpu|cuda",
          .help = "where to compute"},
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE",

@@ -4,6 +4,7 @@
  * WEIR_HAVE_NAME, so that no row can point at nothing. */
 #define _GNU_SOURCE
 #include "cli/cli.h"
+#include "graph/crash.h"
 #include "models/recipe_nearest.h"
 
 #include <stdio.h>
@@ -95,6 +96,7 @@ static void spin_briefly(char **argv) {
 int main(int argc, char **argv) {
     wr_error err = {0};
     spin_briefly(argv);
+    if (wr_crash_handler(&err) != WR_OK) err = (wr_error){0}; /* crashes then tell nothing */
     if (argc < 2)
         return wr_cli_end(wr_fail(&err, WR_ERR_USAGE, "no command given (see `weir --help`)"),
                           &err);

@@ -4,6 +4,7 @@
 #include "autodiff/grad.h"
 #include "data/subword.h"
 #include "graph/plan.h"
+#include "graph/trace.h"
 #include "models/recipe_flowseq.h"
 #include "models/transformer.h"
 
@@ -191,10 +192,15 @@ wr_status wr_model_graph_new(const wr_model_sizes *m, const wr_model_graph_optio
     *graph = wr_graph_new();
     if (*graph == NULL) return wr_fail_memory(err, "a graph", 0);
     wr loss = {*graph, 0};
+    wr_graph_record_traces(*graph, !o->untraced);
+    double start = wr_now();
     wr_status status = add_loss(m, o->training, *graph, &loss, err);
+    if (o->loss_seconds != NULL) *o->loss_seconds = wr_now() - start;
+    start = wr_now();
     uint32_t n = o->gradient && loss.id != 0 ? count_parameters(*graph) : 0;
     wr *handle = status == WR_OK ? calloc(2 * (size_t)n + 1, sizeof *handle) : NULL;
     if (handle != NULL && n > 0) add_gradients(*graph, loss, n, handle);
+    if (o->gradient_seconds != NULL) *o->gradient_seconds = wr_now() - start;
     if (handle != NULL) *live = find_live(*graph, loss, n, handle + n);
     free(handle);
     if (*live != NULL) return WR_OK;

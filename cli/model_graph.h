@@ -34,6 +34,9 @@ wr_status wr_model_sizes_vocab(const char *vocab, wr_model_sizes *m, wr_error *e
 typedef struct wr_model_graph_options {
     bool training; /* with dropout */
     bool gradient; /* with the gradient of all parameters */
+    bool untraced; /* without the callers of nodes */
+    /* when not NULL: the seconds that the loss and its gradient took */
+    double *loss_seconds, *gradient_seconds;
 } wr_model_graph_options;
 
 /* Build the loss. `*live` tells the nodes that belong to it (free() it). `*graph` holds mistakes if

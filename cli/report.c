@@ -288,7 +288,8 @@ static const char *name_run(const char *path, char *name, size_t size) {
     char full[4096];
     const char *real = realpath(path, full) == NULL ? path : full;
     const char *slash = strrchr(real, '/');
-    snprintf(name, size, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : real);
+    snprintf(name, size, "%.*s", (int)size - 1,
+             slash != NULL && slash[1] != '\0' ? slash + 1 : real);
     return name;
 }
 

@@ -132,8 +132,10 @@ static wr_status open_decoder(wr_run *run, wr_error *err) {
 }
 
 static wr_status open_model(const wr_run_options *o, wr_run *run, wr_error *err) {
-    wr_session_options so = {
-        .device = o->device, .threads = (int)o->threads, .seed = (uint64_t)run->recipe.train.seed};
+    wr_session_options so = {.device = o->device,
+                             .threads = (int)o->threads,
+                             .seed = (uint64_t)run->recipe.train.seed,
+                             .trap_nan = o->trap_nan};
     wr_status status = wr_session_new(&so, &run->session, err);
     if (status == WR_OK) status = open_decoder(run, err);
     return status == WR_OK ? load_parameters(o, run, err) : status;

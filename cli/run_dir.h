@@ -14,7 +14,13 @@ typedef struct wr_run_options {
     const char *dir, *checkpoint, *device; /* checkpoint: best, last, average or a number */
     int64_t threads;                       /* 0: all processors */
     const wr_list *set;                    /* "key=value", may be NULL */
+    bool trap_nan;                         /* stop at the first node that makes a NaN */
 } wr_run_options;
+
+/* What --trap-nan says in every command. */
+#define WR_TRAP_HELP                                                                               \
+    "stop at the first row that makes a NaN, or an infinity that reaches a result; names it with " \
+    "line, scope and operands (slower)"
 
 /* An open run: of a Transformer or of a FlowSeq. Zero-initialise; wr_run_close() afterwards, also
  * when opening failed. */

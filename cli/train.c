@@ -1,4 +1,5 @@
 /* train.c: `weir train`. */
+#include "cli/run_dir.h"
 #include "cli/trainer.h"
 
 #include <stdio.h>
@@ -54,6 +55,7 @@ int wr_cmd_train(int argc, char **argv) {
         {"--device", WR_OPT_STRING, &o.train.device, .fallback = "cpu", .help = "where to run"},
         {"--threads", WR_OPT_INT, &o.train.threads, .fallback = "0", .min = 0, .max = 1024,
          .help = "processor threads; 0: all"},
+        {"--trap-nan", WR_OPT_FLAG, &o.train.trap_nan, .help = WR_TRAP_HELP},
     };
     const wr_cli cli = {.command = "train",
                         .summary = "train the model of a recipe",

@@ -58,7 +58,8 @@ static wr_status open_batches(wr_trainer *t, wr_error *err) {
 static wr_status open_session(wr_trainer *t, wr_error *err) {
     wr_session_options o = {.device = t->o->device,
                             .threads = (int)t->o->threads,
-                            .seed = (uint64_t)t->recipe.train.seed};
+                            .seed = (uint64_t)t->recipe.train.seed,
+                            .trap_nan = t->o->trap_nan};
     wr_status status = wr_session_new(&o, &t->session, err);
     const wr_dataset_info *d = wr_dataset_info_of(t->data);
     if (status == WR_OK)
@@ -150,13 +151,15 @@ static wr_status note_applied(wr_trainer *t, bool applied, wr_error *err) {
     if (applied) return WR_OK;
     t->at->skipped++;
     wr_bar_line(&t->bar,
-                "update %lld: the gradient's norm is %g; the update is skipped (%lld so far)",
-                (long long)t->at->update, t->sums.norm, (long long)t->at->skipped);
+                "update %lld: the gradient's norm is %g; the update is skipped (%lld so far)%s",
+                (long long)t->at->update, t->sums.norm, (long long)t->at->skipped,
+                t->streak == 1 ? "; --trap-nan names the row that made it" : "");
     if (t->streak < SKIPPED_AT_MOST) return WR_OK;
     return wr_fail(
         err, WR_ERR_INPUT,
         "update %lld: the gradient has not been finite for %d updates in a row; the last "
-        "checkpoint is kept. Lower optim.lr, or lengthen optim.warmup",
+        "checkpoint is kept. Run with --trap-nan to see which row makes the first NaN; lower "
+        "optim.lr, or lengthen optim.warmup",
         (long long)t->at->update, SKIPPED_AT_MOST);
 }
 
@@ -225,6 +228,8 @@ static wr_status validate(wr_trainer *t, wr_error *err) {
     const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
     wr_bar_line(&t->bar, "update %6lld  valid nll %.4f  perplexity %.4g%s",
                 (long long)t->at->update, v.nll, exp(v.nll), better ? "  best" : "");
+    if (!isfinite(v.nll))
+        wr_bar_line(&t->bar, "  that is no number; --trap-nan names the row that made it");
     if (v.reconstruction_bleu >= 0)
         wr_bar_line(&t->bar, "  reconstruction BLEU %.2f  length error %.2f", v.reconstruction_bleu,
                     v.length_error);

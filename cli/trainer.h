@@ -14,7 +14,7 @@ typedef struct wr_train_options {
     const char *const *set;
     size_t set_n;
     int64_t threads;
-    bool resume;
+    bool resume, trap_nan;
 } wr_train_options;
 
 /* Sums since the last report, in the order of the stage's terms. */

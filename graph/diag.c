@@ -94,14 +94,60 @@ void wr_node_describe(const wr_graph *g, uint32_t id, wr_str *out) {
     wr_str_add(out, "  from %s:%d %s", loc->file, loc->line, x->op->name);
 }
 
-static void print_place(const wr_graph *g, wr_loc loc, wr_str *out) {
-    wr_str_add(out, "%s:%d in %s()", loc.file, loc.line, loc.func);
-    if (g->scope != 0) {
-        wr_str_add(out, " [scope ");
-        wr_scope_path(g, g->scope, out);
-        wr_str_add(out, "]");
+static void print_place(wr_loc loc, wr_str *out) {
+    wr_str_add(out, "%s:%d in %s(): ", loc.file, loc.line, loc.func);
+}
+
+/* Which of the layers that one line makes, where no operand's name tells it. */
+static void print_scope(const wr_graph *g, wr_str *out) {
+    if (g->scope == 0) return;
+    wr_str_add(out, "  in scope ");
+    wr_scope_path(g, g->scope, out);
+    wr_str_add(out, "\n");
+}
+
+/* ---- operands ---- */
+
+/* The columns of all operands are aligned. */
+void wr__operands_print(const wr_graph *g, int n, const uint32_t *ids, wr_str *out) {
+    enum { SHOWN = 6 };
+    wr_str name[SHOWN] = {{0}}, type[SHOWN] = {{0}};
+    int names = 0, types = 0, shown = n < SHOWN ? n : SHOWN;
+    for (int i = 0; i < shown; i++) {
+        wr_type t = wr_type_of((wr){(wr_graph *)(uintptr_t)g, ids[i]});
+        print_name(g, ids[i], &name[i]);
+        wr_str_add(&type[i], "%s ", wr_dtype_name(t.dtype));
+        wr_type_print(g, &t, &type[i]);
+        if ((int)name[i].len > names) names = (int)name[i].len;
+        if ((int)type[i].len > types) types = (int)type[i].len;
     }
-    wr_str_add(out, ": ");
+    for (int i = 0; i < shown; i++) {
+        const wr_node *x = &g->node[ids[i]];
+        const wr_loc *loc = wr_loc_at(g, x->loc);
+        wr_str_add(out, "  %c %-*s %-*s  from %s:%d %s\n", 'a' + i, names, wr_str_text(&name[i]),
+                   types, wr_str_text(&type[i]), loc->file, loc->line, x->op->name);
+        wr_str_free(&name[i]);
+        wr_str_free(&type[i]);
+    }
+    if (n > shown) wr_str_add(out, "  .. and %d more operands\n", n - shown);
+}
+
+static void print_operands(const wr_shape_ctx *c, wr_str *out) {
+    uint32_t *ids = malloc(sizeof *ids * ((size_t)c->n_in + 1));
+    for (int i = 0; ids != NULL && i < c->n_in; i++)
+        ids[i] = c->in[i].id;
+    if (ids != NULL)
+        wr__operands_print(c->g, c->n_in, ids, out);
+    else
+        out->oom = true;
+    free(ids);
+}
+
+/* Does the name of an operand begin with the scope that the mistake was made in? */
+static bool names_tell_scope(const wr_shape_ctx *c) {
+    for (int i = 0; i < c->n_in; i++)
+        if (c->g->node[c->in[i].id].scope == c->g->scope) return true;
+    return false;
 }
 
 bool wr_shape_fail(wr_shape_ctx *c, const char *rule, const char *hint, const char *fmt, ...) {
@@ -111,32 +157,49 @@ bool wr_shape_fail(wr_shape_ctx *c, const char *rule, const char *hint, const ch
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
     wr_str s = {0};
-    print_place(c->g, c->loc, &s);
+    print_place(c->loc, &s);
     wr_str_add(&s, "%s: %s\n", c->op->name, what);
-    for (int i = 0; i < c->n_in && i < 6; i++) {
-        wr_str_add(&s, "  %c ", 'a' + i);
-        wr_node_describe(c->g, c->in[i].id, &s);
-        wr_str_add(&s, "\n");
-    }
+    print_operands(c, &s);
+    if (!names_tell_scope(c)) print_scope(c->g, &s);
     if (rule != NULL) wr_str_add(&s, "  rule: %s\n", rule);
-    wr__trace_append(c->loc, &s);
+    wr__trace_append(c->g, c->loc, &s);
     if (hint != NULL) wr_str_add(&s, "  hint: %s\n", hint);
     wr__diagnose(c->g, &s);
     wr_str_free(&s);
     return false;
 }
 
+/* The whole text, however long: it may list many nodes. */
+static void format(wr_str *out, const char *fmt, va_list args) {
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    char *text = n < 0 ? NULL : malloc((size_t)n + 1);
+    out->oom = out->oom || text == NULL;
+    if (text == NULL) return;
+    vsnprintf(text, (size_t)n + 1, fmt, args);
+    wr_str_bytes(out, text, (size_t)n);
+    free(text);
+}
+
 wr wr_mistake(wr_graph *g, wr_loc loc, const char *fmt, ...) {
-    char what[1024];
+    wr_str what = {0}, s = {0};
     va_list args;
     va_start(args, fmt);
-    vsnprintf(what, sizeof what, fmt, args);
+    format(&what, fmt, args);
     va_end(args);
-    wr_str s = {0};
-    print_place(g, loc, &s);
-    wr_str_add(&s, "%s\n", what);
-    wr__trace_append(loc, &s);
+    /* a hint stands behind the chain of callers */
+    const char *text = wr_str_text(&what), *hint = strstr(text, "\n  hint: ");
+    int n = hint == NULL ? (int)strlen(text) : (int)(hint - text);
+    print_place(loc, &s);
+    wr_str_add(&s, "%.*s\n", n, text);
+    print_scope(g, &s);
+    wr__trace_append(g, loc, &s);
+    if (hint != NULL) wr_str_add(&s, "%s\n", hint + 1);
+    s.oom = s.oom || what.oom;
     wr__diagnose(g, &s);
     wr_str_free(&s);
+    wr_str_free(&what);
     return (wr){g, 0};
 }

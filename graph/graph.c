@@ -43,6 +43,10 @@ wr_graph *wr_graph_new(void) {
     wr__shared *shared = wr__shared_new();
     wr_graph *g = shared == NULL ? NULL : graph_over(shared);
     if (g == NULL) wr__shared_release(shared);
+    if (g != NULL && (g->tracer = wr__tracer_new()) == NULL) {
+        wr_graph_free(g);
+        g = NULL;
+    }
     return g;
 }
 
@@ -64,6 +68,7 @@ void wr_graph_free(wr_graph *g) {
     free(g->slot);
     free(g->hash);
     free(g->rebuilt);
+    wr__tracer_free(g->tracer);
     free(g);
 }
 
@@ -92,8 +97,7 @@ static bool node_equal(const wr_graph *g, uint32_t id, const wr__made *m, int n_
     const wr_type *t = &m->type[0];
     bool apart = (x->role == WR_RECOMPUTED) != (m->role == WR_RECOMPUTED);
     return !apart && x->op == m->op && x->n_in == m->n_in && x->dtype == t->dtype &&
-           x->rank == t->rank &&
-           memcmp(x->dim, t->dim, sizeof(wr_dim) * (size_t)t->rank) == 0 &&
+           x->rank == t->rank && memcmp(x->dim, t->dim, sizeof(wr_dim) * (size_t)t->rank) == 0 &&
            (m->n_in == 0 || m->in == NULL ||
             memcmp(&g->edge[x->in], m->in, sizeof *m->in * (size_t)m->n_in) == 0) &&
            (n_attr == 0 || m->attr == NULL ||
@@ -118,11 +122,12 @@ static bool grow_node_slots(wr_graph *g) {
 }
 
 static uint32_t loc_id(wr_graph *g, wr_loc loc) {
-    wr_loc clean;
+    wr__place clean;
     memset(&clean, 0, sizeof clean); /* the padding is part of the interned bytes */
-    clean.file = loc.file;
-    clean.line = loc.line;
-    clean.func = loc.func;
+    clean.loc.file = loc.file;
+    clean.loc.line = loc.line;
+    clean.loc.func = loc.func;
+    clean.trace = wr__trace_record(g, &loc);
     return wr__intern(&g->shared->bytes, &clean, sizeof clean);
 }
 
@@ -263,9 +268,14 @@ const void *wr_blob_at(const wr_graph *g, uint32_t blob, size_t *bytes) {
     return g->shared->bytes.item[blob].bytes;
 }
 
+const wr__place *wr__place_at(const wr_graph *g, uint32_t loc) {
+    return loc == 0 ? NULL : (const wr__place *)(const void *)g->shared->bytes.item[loc].bytes;
+}
+
 const wr_loc *wr_loc_at(const wr_graph *g, uint32_t loc) {
     static const wr_loc nowhere = {"?", 0, "?"};
-    return loc == 0 ? &nowhere : (const wr_loc *)(const void *)g->shared->bytes.item[loc].bytes;
+    const wr__place *place = wr__place_at(g, loc);
+    return place == NULL ? &nowhere : &place->loc;
 }
 
 uint32_t wr_text_intern(wr_graph *g, const char *text) {

@@ -21,6 +21,7 @@ struct wr_graph {
     bool out_of_memory;
     uint32_t scope; /* where new nodes go */
     wr_derivation derivation;
+    struct wr__tracer *tracer; /* NULL: no traces are recorded */
     uint32_t *rebuilt; /* per node: what the backward part reads instead, 0: nothing else */
     size_t n_rebuilt;
 };
@@ -47,11 +48,31 @@ uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uin
                        bool unique);
 /* recompute.c: is there anything that the backward part makes again? */
 bool wr__is_any_recomputed(const wr_graph *g);
+/* The lines of a mistake's operands: `  a "dec.h" f32 [B, T]  from models/x.c:12 tanh`. */
+void wr__operands_print(const wr_graph *g, int n, const uint32_t *ids, wr_str *out);
 /* Record a diagnostic (copied). */
 void wr__diagnose(wr_graph *g, const wr_str *text);
 void wr__out_of_memory(wr_graph *g);
+
+/* ---- traces (trace.c, trace_print.c) ---- */
+
+/* What a node's `loc` refers to, interned: the source line, and the stack of its callers as interned
+ * program counters (0: not recorded). Copies and derived nodes keep it by keeping `loc`. */
+typedef struct wr__place {
+    wr_loc loc;
+    uint32_t trace;
+} wr__place;
+const wr__place *wr__place_at(const wr_graph *g, uint32_t loc); /* NULL: none */
+
+typedef struct wr__tracer wr__tracer;
+typedef struct wr__symbols wr__symbols;
+wr__tracer *wr__tracer_new(void);
+void wr__tracer_free(wr__tracer *t);
+void wr__symbols_free(wr__symbols *s);
+/* The present stack, interned; 0: traces are off, or memory is out. */
+uint32_t wr__trace_record(wr_graph *g, const wr_loc *loc);
 /* Append "  called from f file:line <- ..." for the present call stack, from the caller of the
  * user's function `loc` on, where a tracer is built in. */
-void wr__trace_append(wr_loc loc, wr_str *out);
+void wr__trace_append(wr_graph *g, wr_loc loc, wr_str *out);
 
 #endif

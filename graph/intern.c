@@ -1,5 +1,5 @@
 /* intern.c: see intern.h. */
-#include "graph/intern.h"
+#include "graph/graph_internal.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -69,6 +69,7 @@ wr__shared *wr__shared_new(void) {
 
 void wr__shared_release(wr__shared *s) {
     if (s == NULL || --s->refs > 0) return;
+    wr__symbols_free(s->symbols);
     s->refs = INT_MAX / 2; /* what is kept gives back references that it does not hold */
     for (size_t i = s->n_kept; i > 0; i--)
         s->kept[i - 1].release(s->kept[i - 1].object);

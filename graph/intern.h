@@ -35,6 +35,7 @@ typedef struct wr__shared {
         void (*release)(void *object);
     } *kept; /* what nodes refer to by index: bodies of loops */
     size_t n_kept, cap_kept;
+    struct wr__symbols *symbols; /* for chains of callers, opened by the first message */
 } wr__shared;
 
 wr__shared *wr__shared_new(void);

@@ -1,5 +1,7 @@
 /* plan.c: from live nodes and a binding to steps with buffers; see plan.h. */
 #include "graph/plan.h"
+#include "graph/trace.h"
+#include "graph/trap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,8 +160,15 @@ static wr_status check_kernels(planner *pl) {
             wr_str_add(&s, "these ops have no kernel on device %s:", pl->device->name);
         wr_str_add(&s, "\n  ");
         wr_node_describe(pl->g, pl->p->step[i].node, &s);
+        wr_str chain = {0};
+        wr_trace_of_node(pl->g, pl->p->step[i].node, "\n    ", &chain);
+        wr_str_bytes(&s, wr_str_text(&chain), chain.len > 0 ? chain.len - 1 : 0);
+        wr_str_free(&chain);
     }
-    if (missing > 0) wr_fail(pl->err, WR_ERR_INPUT, "%s", wr_str_text(&s));
+    if (missing > 0)
+        wr_fail(pl->err, WR_ERR_INPUT,
+                "%s\n  hint: give their rows a kernel for this device, or run where they have one",
+                wr_str_text(&s));
     wr_str_free(&s);
     return missing > 0 ? WR_ERR_INPUT : WR_OK;
 }
@@ -431,29 +440,48 @@ void wr_plan_free(wr_plan *p) {
     free(p->tensor_node);
     free(p->attr);
     free(p->blob);
+    wr__trap_free(p->trap);
     free(p);
 }
 
-static wr_status step_failed(const wr_plan *p, const wr_step *s, wr_status status, wr_error *err) {
+wr_status wr__step_failed(const wr_plan *p, const wr_step *s, wr_status status, wr_error *err) {
     if (err == NULL) return status;
     wr_error inner = *err;
     *err = (wr_error){0};
     wr_str where = {0};
     wr_node_describe(p->g, s->node, &where);
-    wr_fail(err, status, "%.2000s\n  in %s", inner.status == WR_OK ? "a kernel failed" : inner.text,
-            wr_str_text(&where));
+    wr_str_add(&where, "\n");
+    wr_trace_of_node(p->g, s->node, "  ", &where);
+    wr_fail(err, status, "%.2600s\n  in %.*s",
+            inner.status == WR_OK ? "a kernel failed" : inner.text,
+            where.len > 0 ? (int)where.len - 1 : 0, wr_str_text(&where));
     wr_str_free(&where);
     return status;
 }
 
-wr_status wr_plan_run_steps(wr_plan *p, wr_run_env *env) {
+static wr_status run_steps(wr_plan *p, wr_run_env *env, wr__running *r) {
     for (int i = 0; i < p->n_steps; i++) {
         wr_step *s = &p->step[i];
         s->call.env = env;
+        r->step = i;
         double start = p->profile ? wr_now() : 0;
         wr_status status = s->kernel(&s->call);
         if (p->profile) s->seconds += wr_now() - start;
-        if (status != WR_OK) return step_failed(p, s, status, env->err);
+        if (status != WR_OK) return wr__step_failed(p, s, status, env->err);
     }
     return WR_OK;
+}
+
+wr_status wr_plan_run_steps(wr_plan *p, wr_run_env *env) {
+    wr__running r;
+    wr__running_begin(&r, p);
+    /* the body of a loop traps when the graph around it does */
+    bool trap = p->trap != NULL || (r.outer != NULL && r.outer->plan->trap != NULL);
+    wr_status status = WR_OK;
+    if (trap && !wr__trap_plan(p))
+        status = wr_fail_memory(env->err, "the trap for NaN", wr_node_count(p->g));
+    else
+        status = trap ? wr__trap_run(p, env, &r) : run_steps(p, env, &r);
+    wr__running_end(&r);
+    return status;
 }

@@ -52,6 +52,7 @@ struct wr_plan {
     int peak_step;
     double flops, seconds; /* seconds: planning time */
     bool profile;
+    struct wr__trap *trap; /* stops at NaN (trap.h), or NULL */
     int n_inplace, n_views;
 };
 
@@ -71,6 +72,8 @@ void wr_plan_free(wr_plan *p);
 
 /* Run on the host, step by step (what the CPU device does). */
 wr_status wr_plan_run_steps(wr_plan *p, wr_run_env *env);
+/* Put the node of a step behind what its kernel said in `err`; returns `status`. */
+wr_status wr__step_failed(const wr_plan *p, const wr_step *s, wr_status status, wr_error *err);
 
 /* Packing of intervals into one range of offsets by best fit; used by the planner and its tests.
  * Interval i needs bytes[i] from step first[i] to last[i]; `offset[i]` is filled. Returns the size

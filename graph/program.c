@@ -31,6 +31,15 @@ static uint32_t *count_users(const wr_graph *g, const bool *live, int n_roots,
     return users;
 }
 
+/* New nodes of the old node's line have its callers too: a pass has none of interest. */
+static void keep_place(wr_rewrite *r, const wr_node *x, uint32_t from) {
+    const wr_loc *was = wr_loc_at(r->old, x->loc);
+    for (uint32_t id = from; id < wr_node_count(r->now); id++) {
+        const wr_loc *is = wr_loc_at(r->now, r->now->node[id].loc);
+        if (is->line == was->line && is->file == was->file) r->now->node[id].loc = x->loc;
+    }
+}
+
 static bool rewrite_node(const wr_pass *pass, wr_rewrite *r, uint32_t *map, uint32_t id) {
     const wr_node *x = wr_node_at(r->old, id);
     if (x->op == &wr_op_output) { /* stands behind its maker, wherever that went */
@@ -43,6 +52,7 @@ static bool rewrite_node(const wr_pass *pass, wr_rewrite *r, uint32_t *map, uint
         made = (*rule)(r, id);
     if (made.id == 0) made = wr_rewrite_copy(r, id);
     map[id] = made.id;
+    keep_place(r, x, before);
     if (made.id >= before) { /* new in this graph: it stands for the old node */
         wr_node *y = &r->now->node[made.id];
         if (x->name != 0) y->name = x->name;
@@ -92,6 +102,10 @@ struct wr_program {
     int n_roots;
     uint32_t *input;
     int n_inputs;
+    wr_graph *plain; /* before the passes, which are kept with it */
+    uint32_t *plain_root;
+    const wr_pass *const *passes;
+    wr_program *apart;
 };
 
 static const wr_rule NO_RULES[] = {NULL};
@@ -121,15 +135,33 @@ static bool collect_inputs(wr_program *p) {
     return true;
 }
 
-static bool run_passes(wr_program *p, const wr_graph *g, const wr_pass *const *passes) {
-    p->g = wr__is_any_recomputed(g) ? wr_pass_recompute(g, p->n_roots, p->root)
-                                    : wr_pass_run(&COPY, g, p->n_roots, p->root);
-    for (; p->g != NULL && passes != NULL && *passes != NULL; passes++) {
-        wr_graph *next = wr_pass_run(*passes, p->g, p->n_roots, p->root);
+/* From p->plain to p->g; the plain graph stays. */
+static bool run_passes(wr_program *p, bool joining) {
+    memcpy(p->root, p->plain_root, sizeof *p->root * (size_t)p->n_roots);
+    bool ok = true;
+    for (const wr_pass *const *x = p->passes; ok && x != NULL && *x != NULL; x++) {
+        if ((*x)->joins && !joining) continue;
+        const wr_graph *from = p->g == NULL ? p->plain : p->g;
+        wr_graph *next = wr_pass_run(*x, from, p->n_roots, p->root);
         wr_graph_free(p->g);
         p->g = next;
+        ok = next != NULL;
     }
-    return p->g != NULL;
+    if (ok && p->g == NULL) p->g = wr_pass_run(&COPY, p->plain, p->n_roots, p->root);
+    if (p->g == NULL) return false;
+    p->live = wr_live_nodes(p->g, p->n_roots, p->root);
+    return p->live != NULL && collect_inputs(p);
+}
+
+static wr_program *program_of(int n_roots) {
+    wr_program *p = calloc(1, sizeof *p);
+    if (p == NULL) return NULL;
+    p->n_roots = n_roots;
+    p->root = malloc(sizeof *p->root * ((size_t)n_roots + 1));
+    p->plain_root = malloc(sizeof *p->plain_root * ((size_t)n_roots + 1));
+    if (p->root != NULL && p->plain_root != NULL) return p;
+    wr_program_free(p);
+    return NULL;
 }
 
 wr_status wr_program_new(const wr_graph *g, int n_outputs, const wr *outputs,
@@ -137,18 +169,15 @@ wr_status wr_program_new(const wr_graph *g, int n_outputs, const wr *outputs,
     *program = NULL;
     wr_status status = refuse(g, n_outputs, outputs, err);
     if (status != WR_OK) return status;
-    wr_program *p = calloc(1, sizeof *p);
-    if (p != NULL) p->root = malloc(sizeof *p->root * ((size_t)n_outputs + 1));
-    bool ok = p != NULL && p->root != NULL;
+    wr_program *p = program_of(n_outputs);
+    bool ok = p != NULL;
     if (ok) {
-        p->n_roots = n_outputs;
         for (int i = 0; i < n_outputs; i++)
-            p->root[i] = outputs[i].id;
-        ok = run_passes(p, g, passes);
-    }
-    if (ok) {
-        p->live = wr_live_nodes(p->g, p->n_roots, p->root);
-        ok = p->live != NULL && collect_inputs(p);
+            p->plain_root[i] = outputs[i].id;
+        p->passes = passes;
+        p->plain = wr__is_any_recomputed(g) ? wr_pass_recompute(g, n_outputs, p->plain_root)
+                                            : wr_pass_run(&COPY, g, n_outputs, p->plain_root);
+        ok = p->plain != NULL && run_passes(p, true);
     }
     if (!ok) {
         wr_program_free(p);
@@ -160,12 +189,37 @@ wr_status wr_program_new(const wr_graph *g, int n_outputs, const wr *outputs,
 
 void wr_program_free(wr_program *p) {
     if (p == NULL) return;
+    wr_program_free(p->apart);
     wr_graph_free(p->g);
+    wr_graph_free(p->plain);
+    free(p->plain_root);
     free(p->live);
     free(p->root);
     free(p->input);
     free(p);
 }
+
+wr_status wr_program_apart(wr_program *p, wr_program **apart, wr_error *err) {
+    *apart = p->plain == NULL ? p : p->apart;
+    if (*apart != NULL) return WR_OK;
+    wr_program *q = program_of(p->n_roots);
+    bool ok = q != NULL;
+    if (ok) {
+        memcpy(q->plain_root, p->plain_root, sizeof *q->plain_root * (size_t)p->n_roots);
+        q->passes = p->passes;
+        q->plain = p->plain; /* lent */
+        ok = run_passes(q, false);
+        q->plain = NULL;
+    }
+    if (!ok) {
+        wr_program_free(q);
+        return wr_fail_memory(err, "a program", sizeof(wr_node) * wr_node_count(p->plain));
+    }
+    *apart = p->apart = q;
+    return WR_OK;
+}
+
+const wr_program *wr_program_apart_made(const wr_program *p) { return p->apart; }
 
 const wr_graph *wr_program_graph(const wr_program *p) { return p->g; }
 int wr_program_outputs(const wr_program *p) { return p->n_roots; }

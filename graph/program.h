@@ -22,6 +22,7 @@ typedef wr (*wr_rule)(const wr_rewrite *r, uint32_t id);
 /* One pass: set up over the live old graph (may be NULL), rules tried in order per node, done. */
 typedef struct wr_pass {
     const char *name;
+    bool joins; /* makes one node of several: left out where each is to be told apart */
     void *(*begin)(const wr_rewrite *r, bool *failed);
     void (*end)(void *pass);
     const wr_rule *rules; /* NULL-terminated */
@@ -51,7 +52,8 @@ wr_graph *wr_pass_recompute(const wr_graph *g, int n_roots, uint32_t *roots);
 typedef struct wr_program wr_program;
 
 /* Compile `g` for the outputs. The graph must have no diagnostics: they are all printed into `err`.
- * `passes` ends with a NULL; it may be NULL. The program keeps no reference to `g`. */
+ * `passes` ends with a NULL; it may be NULL, and it outlives the program. The program keeps no
+ * reference to `g`. */
 wr_status wr_program_new(const wr_graph *g, int n_outputs, const wr *outputs,
                          const wr_pass *const *passes, wr_program **program, wr_error *err);
 void wr_program_free(wr_program *p);
@@ -60,6 +62,12 @@ const wr_graph *wr_program_graph(const wr_program *p);
 int wr_program_outputs(const wr_program *p);
 uint32_t wr_program_root(const wr_program *p, int k); /* node id of output k */
 const bool *wr_program_live(const wr_program *p);
+
+/* The same program without the passes that join nodes, so that each result is a node with a line of
+ * its own: what a session runs that looks for NaN. Made when first asked for; freed with `p`. */
+wr_status wr_program_apart(wr_program *p, wr_program **apart, wr_error *err);
+/* What wr_program_apart made, or NULL. */
+const wr_program *wr_program_apart_made(const wr_program *p);
 
 /* Fed tensors, in order of declaration. */
 int wr_program_inputs(const wr_program *p);

@@ -3,6 +3,7 @@
 #include "graph/session.h"
 #include "graph/init.h"
 #include "graph/intern.h"
+#include "graph/trap.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct wr_session {
     wr_device *device;
     int threads, plan_cap;
     uint64_t seed, step, clock;
-    bool profile;
+    bool profile, trap_nan;
     stored *store;
     size_t n_stored, cap_stored;
     block *block;
@@ -68,6 +69,7 @@ wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_e
     s->plan_cap = o->plan_cap > 0 ? o->plan_cap : 64;
     s->seed = o->seed;
     s->profile = o->profile;
+    s->trap_nan = o->trap_nan;
     *session = s;
     return WR_OK;
 }
@@ -107,8 +109,10 @@ void wr_session_free(wr_session *s) {
 }
 
 void wr_session_forget(wr_session *s, const wr_program *p) {
-    for (size_t i = s->n_plans; i > 0; i--)
-        if (s->plan[i - 1].program == p) drop_plan(s, i - 1);
+    for (size_t i = s->n_plans; i > 0; i--) {
+        const wr_program *of = s->plan[i - 1].program;
+        if (of == p || of == wr_program_apart_made(p)) drop_plan(s, i - 1);
+    }
 }
 
 /* ---- persistent tensors ---- */
@@ -421,6 +425,11 @@ static wr_status make_plan(wr_session *s, const wr_program *p, const wr_binding 
         return status;
     }
     plan->profile = s->profile;
+    if (s->trap_nan && !wr__trap_plan(plan)) {
+        wr_plan_free(plan);
+        free(slot);
+        return wr_fail_memory(err, "the trap for NaN", wr_node_count(g));
+    }
     s->counters.plan_misses++;
     s->counters.plan_seconds += plan->seconds;
     if (s->n_plans >= (size_t)s->plan_cap) evict_oldest(s);
@@ -523,14 +532,24 @@ static wr_status rebind_states(wr_session *s, const cached_plan *c, wr_error *er
     return WR_OK;
 }
 
+static wr_status look_at_outputs(const wr_session *s, const cached_plan *c, const wr_program *p,
+                                 wr_error *err) {
+    wr_status status = WR_OK;
+    for (int k = 0; status == WR_OK && k < wr_program_outputs(p); k++)
+        status = wr__trap_output(c->plan, k, &s->output[k], wr_program_root(p, k), err);
+    return status;
+}
+
 wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_feed *feeds,
                          wr_error *err) {
+    wr_status status = s->trap_nan ? wr_program_apart(p, &p, err) : WR_OK;
+    if (status != WR_OK) return status;
     int *feed_of = calloc((size_t)wr_program_inputs(p) + 1, sizeof *feed_of);
     if (feed_of == NULL) return wr_fail_memory(err, "feeds", sizeof *feed_of);
     wr_binding b;
     cached_plan *c = NULL;
     s->last = NULL;
-    wr_status status = bind_feeds(p, n_feeds, feeds, feed_of, &b, err);
+    status = bind_feeds(p, n_feeds, feeds, feed_of, &b, err);
     if (status == WR_OK) status = find_plan(s, p, &b, &c, err);
     if (status == WR_OK) status = rebind_states(s, c, err);
     if (status == WR_OK) status = reserve_arena(s, c->plan->arena_bytes, err);
@@ -540,6 +559,7 @@ wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_fee
         resolve(s, c, feeds, feed_of);
         wr_run_env env = {.threads = s->threads, .seed = s->seed, .step = s->step, .err = err};
         status = s->device->run(s->device, c->plan, &env);
+        if (status == WR_OK && s->trap_nan) status = look_at_outputs(s, c, p, err);
     }
     if (status == WR_OK) {
         s->last = c;

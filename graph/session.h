@@ -14,7 +14,8 @@ typedef struct wr_session_options {
     int threads;        /* 0: all processors */
     uint64_t seed;
     int plan_cap; /* plans kept over all programs; 0: 64 */
-    bool profile; /* time every step */
+    bool profile;  /* time every step */
+    bool trap_nan; /* stop at the first node that makes a NaN; the rules are in trap.h */
 } wr_session_options;
 
 wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_error *err);
@@ -30,7 +31,8 @@ typedef struct wr_feed {
 
 /* Run a program. Symbols get their values from the feeds' sizes; parameters and states that the
  * session does not have yet begin by their initialiser: the same values for the same seed and name.
- * Errors: an input not fed or fed twice, a size that contradicts, a value out of a symbol's range.
+ * Errors: an input not fed or fed twice, a size that contradicts, a value out of a symbol's range;
+ * with trap_nan, the report of the first NaN.
  */
 wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_feed *feeds,
                          wr_error *err);

@@ -1,177 +1,218 @@
-/* trace.c: the call stack of a mistake, by LLVM's libunwind (program counters) and elfutils' libdw
- * (names and lines). Built in when CMake finds both (WEIR_TRACE); without them nothing is added. */
-#define _GNU_SOURCE
+/* trace.c: recording the stack of callers; see trace.h. Symbols are in trace_print.c. */
+#include "graph/trace.h"
 #include "graph/graph_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How stacks are remembered. A node's stack is nearly always one that was seen before: layers are
+ * built in loops. On x86-64 a return address lies right below the frame's canonical address, so a
+ * stack seen before can be recognised by reading: if all its return addresses still stand in their
+ * places, from the innermost outwards, the frames between are the same ones. That costs a load and
+ * a compare per frame, where libunwind interprets tables. Elsewhere every stack is walked. */
+enum { SETS = 256, WAYS = 8, MOST = WR_TRACE_FRAMES };
+
+typedef struct seen {
+    uintptr_t base; /* the frame that asked; 0: empty */
+    uint32_t trace;
+    uint16_t n, slot[MOST]; /* where the return addresses lie, in words above `base` */
+} seen;
+
+struct wr__tracer {
+    bool on;
+    wr_trace_counts counts;
+    seen *table;     /* SETS of WAYS, by source line and base: the same line has several callers */
+    size_t last;     /* the stack recorded last: the next one shares its outer frames */
+    unsigned oldest; /* the way that is given up next */
+};
+
+wr__tracer *wr__tracer_new(void) {
+    wr__tracer *t = calloc(1, sizeof *t);
+    if (t != NULL) t->on = wr_trace_available();
+    return t;
+}
+
+void wr__tracer_free(wr__tracer *t) {
+    if (t == NULL) return;
+    free(t->table);
+    free(t);
+}
+
+void wr_graph_record_traces(wr_graph *g, bool on) {
+    if (g->tracer != NULL) g->tracer->on = on && wr_trace_available();
+}
+
+wr_trace_counts wr_trace_count(const wr_graph *g) {
+    return g->tracer == NULL ? (wr_trace_counts){0} : g->tracer->counts;
+}
 
 #ifndef WEIR_TRACE
 
-void wr__trace_append(wr_loc loc, wr_str *out) {
-    (void)loc;
-    (void)out;
+bool wr_trace_available(void) { return false; }
+
+int wr_trace_here(uintptr_t *pc, int most) {
+    (void)pc, (void)most;
+    return 0;
+}
+
+uint32_t wr__trace_record(wr_graph *g, const wr_loc *loc) {
+    (void)g, (void)loc;
+    return 0;
 }
 
 #else
 
 #define UNW_LOCAL_ONLY
-#include <dwarf.h>
-#include <elfutils/libdw.h>
-#include <elfutils/libdwfl.h>
 #include <libunwind.h>
 
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+bool wr_trace_available(void) { return true; }
 
-enum { MAX_FRAMES = 64, MAX_PRINTED = 12 };
-
-typedef struct frame {
-    const char *function, *file; /* NULL: unknown */
-    int line;
-} frame;
-
-typedef struct tracer {
-    Dwfl *dwfl;
-    size_t root;          /* length of the source folder's path in front of file names */
-    const char *own_file; /* that path is this file's without "graph/trace.c" */
-    bool begun, ended;
-    int printed;
-    wr_loc loc;
-    wr_str *out;
-} tracer;
-
-/* Line tables are read from the program and its libraries alone; nothing is fetched. */
-static int no_debuginfo(Dwfl_Module *module, void **user, const char *name, Dwarf_Addr base,
-                        const char *file, const char *link, GElf_Word crc, char **found) {
-    (void)module, (void)user, (void)name, (void)base, (void)file, (void)link, (void)crc;
-    (void)found;
-    return -1;
-}
-
-static Dwfl *open_process(void) {
-    static const Dwfl_Callbacks callbacks = {.find_elf = dwfl_linux_proc_find_elf,
-                                             .find_debuginfo = no_debuginfo};
-    Dwfl *dwfl = dwfl_begin(&callbacks);
-    if (dwfl == NULL) return NULL;
-    if (dwfl_linux_proc_report(dwfl, getpid()) != 0 || dwfl_report_end(dwfl, NULL, NULL) != 0) {
-        dwfl_end(dwfl);
-        return NULL;
-    }
-    return dwfl;
-}
-
-static int unwind(uintptr_t *pc) {
+int __attribute__((noinline)) wr_trace_here(uintptr_t *pc, int most) {
     unw_context_t context;
     unw_cursor_t cursor;
     int n = 0;
     if (unw_getcontext(&context) != 0 || unw_init_local(&cursor, &context) != 0) return 0;
-    do {
+    while (n < most && unw_step(&cursor) > 0) {
         unw_word_t ip;
         if (unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 || ip == 0) break;
-        pc[n] = (uintptr_t)ip - (n > 0); /* a return address lies behind its call */
-        n++;
-    } while (n < MAX_FRAMES && unw_step(&cursor) > 0);
+        pc[n++] = (uintptr_t)ip;
+    }
     return n;
 }
 
-/* ---- frames ---- */
-
-/* Is it that function? Copies that the compiler specialised are called "f.isra.0" and the like. */
-static bool is_function(const char *symbol, const char *name) {
-    size_t n = strcspn(symbol, ".");
-    return strlen(name) == n && strncmp(symbol, name, n) == 0;
+static const uintptr_t *stored_stack(const wr_graph *g, uint32_t trace, int *n) {
+    size_t bytes;
+    const void *pc = wr_blob_at(g, trace, &bytes);
+    *n = (int)(bytes / sizeof(uintptr_t));
+    return pc;
 }
 
-static bool begins(const char *text, const char *with) {
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
-/* Inside the builders: the user's part has not begun yet. */
-static bool is_internal(const frame *f) {
-    if (f->file == NULL) return f->function == NULL || begins(f->function, "wr_");
-    return begins(f->file, "graph/") || begins(f->file, "ops/") || begins(f->file, "autodiff/");
-}
-
-static void print_frame(tracer *t, frame f) {
-    if (f.file != NULL && strncmp(f.file, t->own_file, t->root) == 0) f.file += t->root;
-    if (t->ended || t->printed == MAX_PRINTED || (!t->begun && is_internal(&f))) return;
-    bool said = !t->begun && f.function != NULL && is_function(f.function, t->loc.func);
-    t->begun = true;
-    if (f.function == NULL) t->ended = true;
-    if (said || t->ended) { /* the message begins with it */
-        t->ended = t->ended || is_function(f.function, "main");
-        return;
+static uint32_t store_stack(wr_graph *g, int n, const uintptr_t *pc) {
+    size_t before = g->shared->bytes.n;
+    uint32_t id = wr__intern(&g->shared->bytes, pc, sizeof *pc * (size_t)n);
+    if (g->shared->bytes.n > before) {
+        g->tracer->counts.stacks++;
+        g->tracer->counts.frames += (size_t)n;
     }
-    wr_str_add(t->out, "%s%.*s", t->printed == 0 ? "  called from " : " <- ",
-               (int)strcspn(f.function, "."), f.function);
-    if (f.file != NULL) wr_str_add(t->out, " %s:%d", f.file, f.line);
-    t->printed++;
-    t->ended = is_function(f.function, "main");
+    if (id == 0) wr__out_of_memory(g);
+    return id;
 }
 
-/* The line of a call that was inlined: attributes of the inlined function's entry. */
-static void caller_place(Dwarf_Die *inlined, Dwarf_Die *unit, frame *f) {
-    Dwarf_Attribute attr;
-    Dwarf_Word value;
-    Dwarf_Files *files;
-    f->file = NULL;
-    if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attr), &value) == 0)
-        f->line = (int)value;
-    if (dwarf_getsrcfiles(unit, &files, NULL) == 0 &&
-        dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attr), &value) == 0)
-        f->file = dwarf_filesrc(files, value, NULL, NULL);
+#if defined(__x86_64__)
+
+/* Reads other functions' frames, of which the sanitizers have their own opinion. */
+#if defined(__clang__)
+#define READS_THE_STACK __attribute__((noinline, no_sanitize("address", "thread", "undefined")))
+#else
+#define READS_THE_STACK                                                                            \
+    __attribute__((noinline, no_sanitize_address, no_sanitize_thread, no_sanitize_undefined))
+#endif
+
+/* Do the return addresses from number `first` of a stored stack stand where they stood? */
+static bool READS_THE_STACK stands(const seen *s, const uintptr_t *pc, int first) {
+    const uintptr_t *word = (const uintptr_t *)s->base; /* NOLINT: an address of this stack */
+    for (int i = first; i < s->n; i++)
+        if (word[s->slot[i]] != pc[i]) return false;
+    return true;
 }
 
-/* The functions that were inlined at the address, from the innermost, each with its line; leaves in
- * `f` the place in the function that holds them all. */
-static void print_inlined(tracer *t, Dwfl_Module *module, Dwarf_Addr pc, frame *f) {
-    Dwarf_Addr bias;
-    Dwarf_Die *unit = dwfl_module_addrdie(module, pc, &bias), *at, *around;
-    int n = unit == NULL ? 0 : dwarf_getscopes(unit, pc - bias, &at);
-    if (n <= 0) return;
-    int m = dwarf_getscopes_die(&at[0], &around);
-    for (int i = 0; i < m; i++) {
-        if (dwarf_tag(&around[i]) != DW_TAG_inlined_subroutine) continue;
-        frame inner = {dwarf_diename(&around[i]), f->file, f->line};
-        if (inner.function != NULL) print_frame(t, inner);
-        caller_place(&around[i], unit, f);
+typedef struct walk {
+    int n;
+    uintptr_t pc[MOST], at[MOST]; /* return addresses and where they lie */
+} walk;
+
+/* From frame w->n - 1 outwards, is the rest that of `s`? Then it is copied. */
+static bool joins(wr_graph *g, walk *w, const seen *s) {
+    int n, i = 0;
+    if (s->base == 0 || s->trace == 0) return false;
+    const uintptr_t *pc = stored_stack(g, s->trace, &n);
+    uintptr_t at = w->at[w->n - 1];
+    while (i < s->n && s->base + sizeof(uintptr_t) * s->slot[i] < at)
+        i++;
+    if (i == s->n || s->base + sizeof(uintptr_t) * s->slot[i] != at || pc[i] != w->pc[w->n - 1])
+        return false;
+    if (w->n + s->n - i - 1 > MOST || !stands(s, pc, i)) return false;
+    for (i++; i < s->n; i++, w->n++) {
+        w->pc[w->n] = pc[i];
+        w->at[w->n] = s->base + sizeof(uintptr_t) * s->slot[i];
     }
-    if (m > 0) free(around);
-    free(at);
+    return true;
 }
 
-static void print_address(tracer *t, uintptr_t pc) {
-    Dwfl_Module *module = dwfl_addrmodule(t->dwfl, pc);
-    if (module == NULL) return;
-    frame f = {.function = dwfl_module_addrname(module, pc)};
-    Dwfl_Line *line = dwfl_module_getsrc(module, pc);
-    if (line != NULL) f.file = dwfl_lineinfo(line, NULL, &f.line, NULL, NULL, NULL);
-    print_inlined(t, module, pc, &f);
-    print_frame(t, f);
+/* Walk the stack from the frame whose canonical address is `from`, until it joins the last one. */
+static void walk_stack(wr_graph *g, uintptr_t from, walk *w) {
+    const seen *last = &g->tracer->table[g->tracer->last];
+    unw_context_t context;
+    unw_cursor_t cursor;
+    w->n = 0;
+    g->tracer->counts.walked++;
+    if (unw_getcontext(&context) != 0 || unw_init_local(&cursor, &context) != 0) return;
+    while (w->n < MOST && unw_step(&cursor) > 0) {
+        unw_word_t ip, sp;
+        if (unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 || ip == 0) return;
+        if (unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0) return;
+        if (sp - sizeof(uintptr_t) < from) continue; /* our own frames */
+        w->pc[w->n] = (uintptr_t)ip;
+        w->at[w->n++] = (uintptr_t)sp - sizeof(uintptr_t);
+        if (joins(g, w, last)) return;
+    }
 }
 
-/* Where the source folder ends in the names of files, by this function's own. */
-static void find_root(tracer *t, uintptr_t pc) {
-    static const char own[] = "graph/trace.c";
-    Dwfl_Module *module = dwfl_addrmodule(t->dwfl, pc);
-    Dwfl_Line *line = module == NULL ? NULL : dwfl_module_getsrc(module, pc);
-    const char *file = line == NULL ? NULL : dwfl_lineinfo(line, NULL, NULL, NULL, NULL, NULL);
-    size_t n = file == NULL ? 0 : strlen(file);
-    if (n < sizeof own - 1 || strcmp(file + n - (sizeof own - 1), own) != 0) return;
-    t->own_file = file;
-    t->root = n - (sizeof own - 1);
+static size_t set_of(uintptr_t base, const wr_loc *loc) {
+    uint64_t h = base ^ (uintptr_t)loc->func ^ ((uint64_t)(uint32_t)loc->line << 20);
+    return (h * 0x9e3779b97f4a7c15u >> 40) % SETS * WAYS;
 }
 
-void wr__trace_append(wr_loc loc, wr_str *out) {
-    uintptr_t pc[MAX_FRAMES];
-    int n = unwind(pc);
-    tracer t = {.dwfl = n == 0 ? NULL : open_process(), .loc = loc, .out = out};
-    if (t.dwfl == NULL) return;
-    find_root(&t, pc[0]);
-    t.ended = t.root == 0; /* without line tables nobody could tell the user's part from ours */
-    for (int i = 0; i < n && !t.ended; i++)
-        print_address(&t, pc[i]);
-    if (t.printed > 0) wr_str_add(out, "\n");
-    dwfl_end(t.dwfl);
+/* Remember where the return addresses lie, where that fits. */
+static void remember(seen *s, uintptr_t base, uint32_t trace, const walk *w) {
+    *s = (seen){.base = base, .trace = trace, .n = (uint16_t)w->n};
+    for (int i = 0; i < w->n; i++) {
+        uintptr_t words = (w->at[i] - base) / sizeof(uintptr_t);
+        if (words > UINT16_MAX) {
+            *s = (seen){0};
+            return;
+        }
+        s->slot[i] = (uint16_t)words;
+    }
 }
 
+uint32_t __attribute__((noinline)) wr__trace_record(wr_graph *g, const wr_loc *loc) {
+    wr__tracer *t = g->tracer;
+    if (t == NULL || !t->on) return 0;
+    if (t->table == NULL && (t->table = calloc((size_t)SETS * WAYS, sizeof *t->table)) == NULL) {
+        wr__out_of_memory(g);
+        return 0;
+    }
+    uintptr_t base = (uintptr_t)__builtin_frame_address(0);
+    size_t set = set_of(base, loc);
+    t->counts.asked++;
+    for (size_t i = set; i < set + WAYS; i++) {
+        const seen *s = &t->table[i];
+        int n;
+        if (s->base != base || !stands(s, stored_stack(g, s->trace, &n), 0)) continue;
+        t->last = i;
+        return s->trace;
+    }
+    walk w;
+    walk_stack(g, base, &w);
+    uint32_t trace = w.n == 0 ? 0 : store_stack(g, w.n, w.pc);
+    if (trace == 0) return 0;
+    t->last = set + t->oldest++ % WAYS;
+    remember(&t->table[t->last], base, trace, &w);
+    return trace;
+}
+
+#else
+
+uint32_t wr__trace_record(wr_graph *g, const wr_loc *loc) {
+    uintptr_t pc[MOST];
+    (void)loc;
+    if (g->tracer == NULL || !g->tracer->on) return 0;
+    g->tracer->counts.asked++;
+    g->tracer->counts.walked++;
+    int n = wr_trace_here(pc, MOST);
+    return n == 0 ? 0 : store_stack(g, n, pc);
+}
+
+#endif
 #endif

@@ -199,8 +199,14 @@ static wr write_state(const wr_rewrite *r, uint32_t id) {
     return wr_assign(state_for(r, id), made_again(r, id));
 }
 
-static const wr_pass EACH = {"read frozen", begin, split_free, (const wr_rule[]){read_state, NULL}};
-static const wr_pass ONCE = {"freeze", begin, split_free, (const wr_rule[]){write_state, NULL}};
+static const wr_pass EACH = {.name = "read frozen",
+                             .begin = begin,
+                             .end = split_free,
+                             .rules = (const wr_rule[]){read_state, NULL}};
+static const wr_pass ONCE = {.name = "freeze",
+                             .begin = begin,
+                             .end = split_free,
+                             .rules = (const wr_rule[]){write_state, NULL}};
 
 /* ---- compiling ---- */
 

@@ -121,4 +121,4 @@ static wr drop_joining(const wr_rewrite *r, uint32_t id) {
 
 static const wr_rule RULES[] = {join_attention, join_gradient, drop_joining, NULL};
 const wr_pass wr_pass_attention = {
-    .name = "attention", .begin = readers_begin, .end = readers_end, .rules = RULES};
+    .name = "attention", .joins = true, .begin = readers_begin, .end = readers_end, .rules = RULES};

@@ -143,7 +143,7 @@ static wr fuse_activation(const wr_rewrite *r, uint32_t id) {
 }
 
 static const wr_rule PRODUCTS[] = {fuse_activation, fuse_bias, NULL};
-const wr_pass wr_pass_products = {.name = "products", .rules = PRODUCTS};
+const wr_pass wr_pass_products = {.name = "products", .joins = true, .rules = PRODUCTS};
 
 /* c + a b in c's buffer; not for products that need no second operand in memory before them. */
 static wr fuse_sum(const wr_rewrite *r, uint32_t id) {
@@ -161,7 +161,7 @@ static wr fuse_sum(const wr_rewrite *r, uint32_t id) {
 }
 
 static const wr_rule SUMS[] = {fuse_sum, NULL};
-const wr_pass wr_pass_sums = {.name = "sums of products", .rules = SUMS};
+const wr_pass wr_pass_sums = {.name = "sums of products", .joins = true, .rules = SUMS};
 
 /* ---- chains of elementwise rows ---- */
 
@@ -351,7 +351,7 @@ static wr emit_chain(const wr_rewrite *r, uint32_t id) {
 
 static const wr_rule CHAINS[] = {emit_chain, NULL};
 const wr_pass wr_pass_chains = {
-    .name = "chains", .begin = chains_begin, .end = chains_end, .rules = CHAINS};
+    .name = "chains", .joins = true, .begin = chains_begin, .end = chains_end, .rules = CHAINS};
 
 const wr_pass *const *wr_standard_passes(void) {
     static const wr_pass *const passes[] = {&wr_pass_simplify, &wr_pass_attention,

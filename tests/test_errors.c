@@ -25,16 +25,21 @@ static wr floats(wr_graph *g, const char *name, int64_t n) {
     return wr_input(g, name, WR_F32, WR_DIMS(wr_n(n)));
 }
 
-/* The report without the chains of callers, which builds without libunwind do not have. */
+/* Without the chains of callers, which builds without libunwind do not have. */
+static void add_without_chains(const char *text, wr_str *out) {
+    for (const char *line = text; *line != '\0';) {
+        const char *end = strchr(line, '\n');
+        size_t n = end == NULL ? strlen(line) : (size_t)(end - line) + 1;
+        size_t spaces = strspn(line, " ");
+        if (strncmp(line + spaces, CHAIN + 2, sizeof CHAIN - 3) != 0) wr_str_bytes(out, line, n);
+        line += n;
+    }
+}
+
 static void report(const wr_graph *g, wr_str *out) {
     wr_str all = {0};
     wr_graph_report(g, &all);
-    for (const char *line = wr_str_text(&all); *line != '\0';) {
-        const char *end = strchr(line, '\n');
-        size_t n = end == NULL ? strlen(line) : (size_t)(end - line) + 1;
-        if (strncmp(line, CHAIN, sizeof CHAIN - 1) != 0) wr_str_bytes(out, line, n);
-        line += n;
-    }
+    add_without_chains(wr_str_text(&all), out);
     wr_str_free(&all);
 }
 
@@ -72,10 +77,9 @@ static void test_matmul_sizes(void **state) {
         }
     }
     assert_report(g,
-                  "%s:%d in test_matmul_sizes() [scope prior.step3]: matmul: inner dimensions "
-                  "differ (D/2 and 256)\n"
-                  "  a \"prior.step3.h\"  f32 [B, D/2]  from %s:%d tanh\n"
-                  "  b \"prior.step3.W1\"  f32 [256, 512]  from %s:%d parameter\n"
+                  "%s:%d in test_matmul_sizes(): matmul: inner dimensions differ (D/2 and 256)\n"
+                  "  a \"prior.step3.h\"  f32 [B, D/2]    from %s:%d tanh\n"
+                  "  b \"prior.step3.W1\" f32 [256, 512]  from %s:%d parameter\n"
                   "  rule: a [.., M, K] x b [K, N], or b [.., K, N] with the same leading sizes\n",
                   __FILE__, line + 3, __FILE__, line + 1, __FILE__, line + 2);
 }
@@ -101,8 +105,8 @@ static void test_elementwise_sizes(void **state) {
     assert_report(g,
                   "%s:%d in test_elementwise_sizes(): add: sizes of operand b do not fit (axis -1: "
                   "3 and 4)\n"
-                  "  a \"x\"  f32 [3]  from %s:%d input\n"
-                  "  b \"y\"  f32 [4]  from %s:%d input\n"
+                  "  a \"x\" f32 [3]  from %s:%d input\n"
+                  "  b \"y\" f32 [4]  from %s:%d input\n"
                   "  rule: sizes are equal, or the shorter operand is a suffix: [B, T, D] with "
                   "[D]\n"
                   "  hint: wr_broadcast repeats an operand along other axes\n",
@@ -118,13 +122,13 @@ static void test_dtypes(void **state) {
     wr_tanh(i);
     assert_report(g,
                   "%s:%d in test_dtypes(): mul: operand types differ (f32 and i32)\n"
-                  "  a \"x\"  f32 [3]  from %s:%d input\n"
-                  "  b \"i\"  i32 [3]  from %s:%d input\n"
+                  "  a \"x\" f32 [3]  from %s:%d input\n"
+                  "  b \"i\" i32 [3]  from %s:%d input\n"
                   "  rule: all operands have one dtype\n"
                   "  hint: convert one with wr_cast\n"
                   "\n"
                   "%s:%d in test_dtypes(): tanh: operand a is i32, not f32 or f64\n"
-                  "  a \"i\"  i32 [3]  from %s:%d input\n"
+                  "  a \"i\" i32 [3]  from %s:%d input\n"
                   "  rule: hyperbolic tangent\n"
                   "  hint: wr_cast makes floats of whole numbers\n",
                   __FILE__, line + 1, __FILE__, FLOATS, __FILE__, line, __FILE__, line + 2,
@@ -144,21 +148,21 @@ static void test_layout(void **state) {
     const char *f = __FILE__;
     assert_report(g,
                   "%s:%d in test_layout(): reshape: [3, 4] has 12 elements, [5] has 5\n"
-                  "  a \"x\"  f32 [3, 4]  from %s:%d input\n"
+                  "  a \"x\" f32 [3, 4]  from %s:%d input\n"
                   "  rule: the product of the sizes stays the same\n"
                   "\n"
                   "%s:%d in test_layout(): broadcast: cannot repeat to [4, 3]\n"
-                  "  a \"x\"  f32 [3, 4]  from %s:%d input\n"
+                  "  a \"x\" f32 [3, 4]  from %s:%d input\n"
                   "  rule: from the right, each size is equal or 1\n"
                   "\n"
                   "%s:%d in test_layout(): transpose: not a permutation of 2 axes\n"
-                  "  a \"x\"  f32 [3, 4]  from %s:%d input\n"
+                  "  a \"x\" f32 [3, 4]  from %s:%d input\n"
                   "  rule: each axis 0 .. rank - 1 once\n"
                   "\n"
                   "%s:%d in test_layout(): transpose: axes 0 and 4 of a tensor with 2 axes\n"
                   "\n"
                   "%s:%d in test_layout(): sum: axes 2 to 3 of a tensor with 2 axes\n"
-                  "  a \"x\"  f32 [3, 4]  from %s:%d input\n"
+                  "  a \"x\" f32 [3, 4]  from %s:%d input\n"
                   "  rule: 0 <= from < to <= rank\n",
                   f, line + 1, f, line, f, line + 2, f, line, f, line + 3, f, line, f, line + 4, f,
                   line + 5, f, line);
@@ -216,7 +220,7 @@ static void test_other_graph(void **state) {
     wr_graph_free(h);
     assert_report(g,
                   "%s:%d in test_other_graph(): add: operand 1 belongs to another graph\n"
-                  "  a \"x\"  f32 [3]  from %s:%d input\n"
+                  "  a \"x\" f32 [3]  from %s:%d input\n"
                   "  rule: all operands belong to one graph\n",
                   __FILE__, line, __FILE__, FLOATS);
 }
@@ -304,9 +308,13 @@ static void test_no_kernel(void **state) {
     snprintf(expected, sizeof expected,
              "these ops have no kernel on device cpu:\n"
              "  \"unheard_of\"  f32 [3]  from %s:%d unheard_of\n"
-             "  \"unheard_of\"  f32 [3]  from %s:%d unheard_of",
+             "  \"unheard_of\"  f32 [3]  from %s:%d unheard_of\n"
+             "  hint: give their rows a kernel for this device, or run where they have one",
              __FILE__, line, __FILE__, line + 1);
-    assert_string_equal(err.text, expected);
+    wr_str got = {0};
+    add_without_chains(err.text, &got);
+    assert_string_equal(wr_str_text(&got), expected);
+    wr_str_free(&got);
 }
 
 static void test_outputs(void **state) {
