@@ -1,5 +1,6 @@
 # Each tests/test_NAME.c is a cmocka program and a ctest of its own; tests/helpers/*.c serve all.
-# Each tests/cli/NAME.sh is a ctest that drives the program. Labels: cpu, gpu, style.
+# Each tests/cli/NAME.sh is a ctest that drives the program. tests/browser drives its pages in
+# Chromium. Labels: cpu, gpu, browser, style.
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 
 # Seven threads on two processors must not wait for each other in busy loops.
@@ -43,6 +44,20 @@ foreach(script ${scripts})
   weir_add_test(cli_${name} cpu 600 bash ${script} $<TARGET_FILE:weir_program>
     ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 endforeach()
+
+# Skipped without Chromium, unless WEIR_NEED_BROWSER=1 (scripts/test) makes that a failure. What is
+# tested runs in the browser, so that sanitizers add nothing.
+if(NOT WEIR_SANITIZE)
+  file(GLOB browser_sources CONFIGURE_DEPENDS tests/browser/*.c)
+  add_executable(test_pages ${browser_sources})
+  target_include_directories(test_pages PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(test_pages PRIVATE weir weir_flags PkgConfig::CMOCKA PkgConfig::CJSON)
+  target_compile_definitions(test_pages PRIVATE WEIR_PROGRAM="$<TARGET_FILE:weir_program>"
+    WEIR_SOURCE_DIR="${CMAKE_SOURCE_DIR}" WEIR_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  add_dependencies(test_pages weir_program)
+  weir_add_test(browser_pages browser 900 test_pages)
+  set_tests_properties(browser_pages PROPERTIES SKIP_RETURN_CODE 77)
+endif()
 
 weir_add_test(lengths style 60 bash ${CMAKE_SOURCE_DIR}/tests/check_lengths.sh
   ${CMAKE_SOURCE_DIR})

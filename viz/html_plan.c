@@ -12,16 +12,17 @@ static bool is_buffer(const wr_plan *p, uint32_t id) {
     return v->place == WR_PLACE_ARENA && v->root == id && v->bytes > 0 && v->first >= 0;
 }
 
-static bool is_derived(const wr_node *x) {
-    return x->role == WR_GRADIENT || x->role == WR_INVERSE || x->role == WR_RECOMPUTED;
+/* What the backward part makes. */
+static bool is_backward(const wr_node *x) {
+    return x->role == WR_GRADIENT || x->role == WR_RECOMPUTED;
 }
 
-/* Label, scope, line and role of a node. */
+/* Label, scope and line of a node, and whether the backward part makes it. */
 static void add_node(wr__html *h, const wr_graph *g, uint32_t id) {
     const wr_node *x = wr_node_at(g, maker(g, id));
     wr_str_add(h->out, "%u,%u,%u,%d", (unsigned)wr__html_label(h, g, id),
                (unsigned)wr__html_scope(h, g, x->scope),
-               (unsigned)wr__html_line(h, g, maker(g, id)), is_derived(x) ? 1 : 0);
+               (unsigned)wr__html_line(h, g, maker(g, id)), is_backward(x) ? 1 : 0);
 }
 
 /* Eight numbers a step: the node's four, its kind, operations, bytes moved, bytes of workspace. */

@@ -145,6 +145,7 @@ class Folding {
     this.findSources();
     this.findSame();
     this.findEdges();
+    this.hideEmpty();
   }
 
   // So many scopes are drawn as this one.
@@ -166,7 +167,20 @@ class Folding {
   // Is the node a box when its scope is open? Sources that only gradients read are not.
   isBox(i) {
     if (this.source[i] !== i) return false;
-    return this.derived || this.used[i] === 1 || this.graph.kind(i) > KIND_CONSTANT;
+    const {graph} = this;
+    if (this.derived || this.used[i] === 1 || graph.kind(i) > KIND_CONSTANT) return true;
+    return !graph.readers(i).some((reader) => graph.group(graph.groupOf[reader], GROUP.DERIVED));
+  }
+
+  // Scopes without a box are left out, as those that only rename bytes.
+  hideEmpty() {
+    const {graph} = this;
+    const boxes = new Int32Array(graph.groupCount);
+    for (let i = 0; i < graph.n; i++) if (this.isBox(i)) boxes[graph.groupOf[i]]++;
+    for (let g = graph.groupCount - 1; g > 0; g--) {
+      if (boxes[g] === 0) this.hidden[g] = 1;
+      boxes[graph.group(g, GROUP.PARENT)] += boxes[g];
+    }
   }
 
   // The node drawn in a node's place: nodes of scopes that are alike stand in the same order.

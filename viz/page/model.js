@@ -107,7 +107,7 @@ function showGroup(view, g) {
     children.length > 0 && html('section', {}, html('h3', {}, `Scopes inside (${children.length})`),
         html('ul', {class: 'nodes'}, children.map((child) => html('li', {},
             link(view, {group: child}, graph.groupPath(child).replace(graph.groupPath(g) + '.', '')),
-            ' ', html('span', {class: 'type'}, `${count(graph.sums[child].ops)} ops` +
+            ' ', html('span', {class: 'type'}, opsText(graph.sums[child].ops) +
                 (graph.sums[child].parameters > 0
                      ? `, ${count(graph.sums[child].parameters)} parameters` : '')))))));
 }
@@ -150,7 +150,7 @@ function findAll() {
   for (let i = 0; i < graph.n; i++) {
     if (!view.derived && graph.group(graph.groupOf[i], GROUP.DERIVED)) continue;
     add({node: i}, graph.nodeName(i), graph.ops[graph.op[i]][0],
-        graph.groupPath(graph.groupOf[i]));
+        graph.groupPath(graph.groupOf[i]), ROLES[graph.role[i]]);
   }
   hits.sort((a, b) => a.rank - b.rank || a.name.length - b.name.length);
   const shown = hits.slice(0, 60);
@@ -159,7 +159,7 @@ function findAll() {
       event.preventDefault();
       choose(hit);
     },
-  }, html('b', {}, hit.name || '(no name)'), html('span', {}, hit.others.join(' · ')))));
+  }, html('b', {}, hit.name || '(no name)'), html('span', {}, hit.others.filter(Boolean).join(' · ')))));
   if (hits.length > shown.length)
     results.append(html('li', {class: 'more'}, `and ${hits.length - shown.length} more`));
   if (hits.length === 0) results.append(html('li', {class: 'more'}, 'nothing of that name'));
@@ -344,4 +344,4 @@ document.body.append(
          html('kbd', {}, 'Enter'), ' open  ', html('kbd', {}, 'Backspace'), ' close around  ',
          html('kbd', {}, '+ − 0'), ' zoom  ', html('kbd', {}, 'Esc'), ' select nothing'));
 const wanted = location.hash.slice(1);
-show(wanted in TABS ? wanted : 'forward');
+show(Object.hasOwn(TABS, wanted) ? wanted : 'forward');

@@ -26,11 +26,10 @@ class Plan {
   // Bytes a buffer takes, rounded up as the planner does.
   size(i) { return Math.ceil(this.bufferAt(i, BUFFER.BYTES) / ALIGN) * ALIGN; }
 
-  // "encoder", "gradient of encoder".
+  // "encoder", "encoder, backward".
   holder(scope, derived) {
     const path = text(scope).split('.').slice(0, this.levels).join('.');
-    if (path === '') return derived ? 'gradient, outside of scopes' : 'outside of scopes';
-    return (derived ? 'gradient of ' : '') + path;
+    return (path === '' ? 'outside of scopes' : path) + (derived ? ', backward' : '');
   }
 
   summary() {
@@ -225,7 +224,7 @@ class Plan {
   scopeText(i) {
     const path = text(this.bufferAt(i, BUFFER.SCOPE));
     if (!this.bufferAt(i, BUFFER.DERIVED)) return path;
-    return path === '' ? 'gradient' : 'gradient of ' + path;
+    return path === '' ? 'backward' : path + ', backward';
   }
 
   topTable() {

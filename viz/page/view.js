@@ -4,6 +4,9 @@ const FONT = {label: '600 12px system-ui, sans-serif', small: '10.5px system-ui,
               title: '600 12.5px system-ui, sans-serif'};
 const INK_DERIVED = data.kinds[13][2];
 
+const DERIVED_ROLES = new Set([1, 2, 4]);  // gradient, inverse, computed again
+const opsText = (n) => `${count(n)} op${n === 1 ? '' : 's'}`;
+
 class View {
   // `derived`: show what was derived as well. `onselect` is told what is selected.
   constructor(graph, derived, onselect) {
@@ -71,9 +74,8 @@ class View {
       return [text(graph.label[item.node]), text(graph.type[item.node]).replace(/^f32 /, '')];
     const sum = graph.sums[item.group];
     const each = this.folding.repeats(item.group) > 1 ? ' each' : '';
-    const ops = `${count(sum.ops)} op${sum.ops === 1 ? '' : 's'}`;
     const parameters = sum.parameters > 0 ? `, ${count(sum.parameters)} parameters` : '';
-    return [this.closedTitle(item.group), ops + parameters + each];
+    return [this.closedTitle(item.group), opsText(sum.ops) + parameters + each];
   }
 
   // "layer0..5 × 6"
@@ -114,8 +116,8 @@ class View {
   }
 
   isDerived(item) {
-    const g = item.kind === 'node' ? this.graph.groupOf[item.node] : item.group;
-    return Boolean(this.graph.group(g, GROUP.DERIVED));
+    if (item.kind === 'node') return DERIVED_ROLES.has(this.graph.role[item.node]);
+    return Boolean(this.graph.group(item.group, GROUP.DERIVED));
   }
 
   drawFrame(container) {
