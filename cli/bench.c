@@ -40,7 +40,7 @@ wr_status wr_bench_batch(wr_bench *b, wr_error *err) {
     return ok ? WR_OK : wr_fail_memory(err, "a batch", sizeof(int32_t) * (size_t)o->batch);
 }
 
-static wr_batch batch_of(const wr_bench *b) {
+wr_batch wr_bench_batch_of(const wr_bench *b) {
     return (wr_batch){.B = (int32_t)b->o->batch,
                       .S = (int32_t)b->o->src_len,
                       .T = (int32_t)b->o->tgt_len,
@@ -55,20 +55,20 @@ static wr_batch batch_of(const wr_bench *b) {
 
 /* ---- timing ---- */
 
-static wr_status run_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err) {
-    double lr = 1e-4;
-    float kl = 1;
+wr_status wr_bench_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err) {
+    b->lr = 1e-4;
+    b->kl = 1;
     const wr_stage *stage = &b->programs.stage[b->programs.stages - 1];
     wr_status status = wr_fed_fill(&b->programs.feeding, &batch, &b->fed, err);
     if (status != WR_OK) return status;
     bool by_sentence = b->programs.weight == WR_PER_SENTENCE;
-    double scale = 1.0 / (by_sentence ? b->fed.sentences : b->fed.tokens);
+    b->scale = 1.0 / (by_sentence ? b->fed.sentences : b->fed.tokens);
     wr_feed *feed = b->fed.feed;
     int n = b->fed.n;
-    feed[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
-    feed[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
+    feed[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &b->lr};
+    feed[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &b->scale};
     if (wr_program_find_input(stage->update, WR_KL_WEIGHT) >= 0)
-        feed[n++] = (wr_feed){.name = WR_KL_WEIGHT, .data = &kl};
+        feed[n++] = (wr_feed){.name = WR_KL_WEIGHT, .data = &b->kl};
     wr_session_set_step(b->session, step);
     return wr_session_run(b->session, stage->update, n, feed, err);
 }
@@ -91,77 +91,6 @@ double wr_bench_os_bytes(const char *field) {
         if (strncmp(line, field, strlen(field)) == 0) kib = strtod(line + strlen(field), NULL);
     if (f != NULL) fclose(f);
     return kib * 1024;
-}
-
-void wr_bench_print_profile(const wr_plan *plan, int64_t runs) {
-    typedef struct row {
-        const char *name;
-        double seconds, flops, bytes;
-        int n;
-    } row;
-    row rows[128];
-    int n = 0;
-    for (int i = 0; i < plan->n_steps; i++) {
-        const wr_step *s = &plan->step[i];
-        const char *name = wr_node_at(plan->g, s->node)->op->name;
-        int at = 0;
-        while (at < n && strcmp(rows[at].name, name) != 0)
-            at++;
-        if (at == n && n < 128) rows[n++] = (row){.name = name};
-        if (at == 128) continue;
-        rows[at].seconds += s->seconds / (double)runs;
-        rows[at].flops += s->flops;
-        rows[at].bytes += s->bytes;
-        rows[at].n++;
-    }
-    double total = 0;
-    for (int i = 0; i < n; i++)
-        total += rows[i].seconds;
-    fprintf(stderr, "%-20s %6s %9s %6s %9s %8s\n", "row", "steps", "ms", "share", "GFLOP/s",
-            "GB/s");
-    while (n > 0) {
-        int top = 0;
-        for (int i = 1; i < n; i++)
-            if (rows[i].seconds > rows[top].seconds) top = i;
-        row r = rows[top];
-        fprintf(stderr, "%-20s %6d %9.2f %5.1f%% %9.1f %8.1f\n", r.name, r.n, r.seconds * 1e3,
-                100 * r.seconds / total, r.flops / r.seconds / 1e9, r.bytes / r.seconds / 1e9);
-        rows[top] = rows[--n];
-    }
-}
-
-/* Who holds the arena where it is fullest, by row, on stderr. */
-static void print_memory(const wr_plan *plan) {
-    typedef struct row {
-        const char *name;
-        double bytes;
-        int n;
-    } row;
-    row rows[128];
-    int n = 0;
-    for (uint32_t id = 1; id < wr_node_count(plan->g); id++) {
-        const wr_value *v = &plan->value[id];
-        if (v->place != WR_PLACE_ARENA || v->root != id) continue;
-        if (v->first > plan->peak_step || v->last < plan->peak_step) continue;
-        const wr_node *x = wr_node_at(plan->g, id);
-        if (x->op == &wr_op_output) x = wr_node_at(plan->g, wr_node_inputs(plan->g, id)[0]);
-        int at = 0;
-        while (at < n && strcmp(rows[at].name, x->op->name) != 0)
-            at++;
-        if (at == n && n < 128) rows[n++] = (row){.name = x->op->name};
-        if (at == 128) continue;
-        rows[at].bytes += (double)v->bytes;
-        rows[at].n++;
-    }
-    fprintf(stderr, "%-20s %6s %9s  (at the peak, step %d of %d)\n", "row", "values", "MB",
-            plan->peak_step, plan->n_steps);
-    while (n > 0) {
-        int top = 0;
-        for (int i = 1; i < n; i++)
-            if (rows[i].bytes > rows[top].bytes) top = i;
-        fprintf(stderr, "%-20s %6d %9.2f\n", rows[top].name, rows[top].n, rows[top].bytes / 1e6);
-        rows[top] = rows[--n];
-    }
 }
 
 /* The most bytes of values that are alive at one step, parameters' gradients left out: what the
@@ -216,14 +145,12 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err) {
         status = wr_programs_new(&b->recipe, b->src_vocab, b->tgt_vocab, &b->programs, err);
     for (int64_t i = -2; status == WR_OK && i < o->repeat; i++) {
         double start = wr_now();
-        status = run_step(b, batch_of(b), (uint64_t)(i + 2), err);
+        status = wr_bench_step(b, wr_bench_batch_of(b), (uint64_t)(i + 2), err);
         if (i >= 0) b->ms[i] = (wr_now() - start) * 1e3;
     }
     if (status != WR_OK) return status;
     print_result(b);
-    if (o->profile) wr_bench_print_profile(wr_session_plan(b->session), o->repeat + 2);
-    if (o->profile) print_memory(wr_session_plan(b->session));
-    return WR_OK;
+    return o->profile ? wr_bench_profile(b, o->repeat + 2, true, err) : WR_OK;
 }
 
 /* ---- many shapes ---- */
@@ -231,7 +158,7 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err) {
 /* The i-th of many sizes: B, S and T walk through different ranges, so that few repeat. */
 static wr_batch shape(const wr_bench *b, int64_t i) {
     const wr_bench_options *o = b->o;
-    wr_batch batch = batch_of(b);
+    wr_batch batch = wr_bench_batch_of(b);
     batch.B = (int32_t)(1 + (i * 7) % o->batch);
     batch.S = (int32_t)(1 + (i * 5) % o->src_len);
     batch.T = (int32_t)(1 + (i * 3) % o->tgt_len);
@@ -244,7 +171,8 @@ wr_status wr_bench_shapes(wr_bench *b, wr_error *err) {
     wr_status status = wr_bench_batch(b, err);
     if (status == WR_OK)
         status = wr_programs_new(&b->recipe, b->src_vocab, b->tgt_vocab, &b->programs, err);
-    if (status == WR_OK) status = run_step(b, batch_of(b), 0, err); /* the largest size first */
+    if (status == WR_OK)
+        status = wr_bench_step(b, wr_bench_batch_of(b), 0, err); /* the largest size first */
     double before = wr_bench_os_bytes("VmRSS:"), start = wr_now();
     double planned = wr_session_count(b->session).plan_seconds, slowest = 0;
     for (int64_t i = 0; status == WR_OK && i < o->shapes; i++) {
@@ -254,7 +182,7 @@ wr_status wr_bench_shapes(wr_bench *b, wr_error *err) {
             b->src_len[k] = batch.S;
             b->tgt_len[k] = batch.T;
         }
-        status = run_step(b, batch, (uint64_t)i, err);
+        status = wr_bench_step(b, batch, (uint64_t)i, err);
         double plan =
             wr_session_plan(b->session) == NULL ? 0 : wr_session_plan(b->session)->seconds;
         if (plan > slowest) slowest = plan;
@@ -297,6 +225,8 @@ static wr_status run(const wr_bench_options *o, wr_error *err) {
         status = wr_bench_decoding(&b, err);
     else if (status == WR_OK && strcmp(o->what, "build") == 0)
         status = wr_bench_building(&b, err);
+    else if (status == WR_OK && strcmp(o->what, "overhead") == 0)
+        status = wr_bench_overhead(&b, err);
     else if (status == WR_OK)
         status = o->shapes > 0 ? wr_bench_shapes(&b, err) : wr_bench_training(&b, err);
     wr_session_free(b.session);
@@ -314,9 +244,10 @@ int wr_cmd_bench(int argc, char **argv) {
     wr_bench_options o = {0};
     const wr_opt table[] = {
         {"RECIPE", WR_OPT_STRING, &o.recipe, .help = "the recipe to time", .required = true},
-        {"--what", WR_OPT_STRING, &o.what, .fallback = "train", .choices = "train|decode|build",
+        {"--what", WR_OPT_STRING, &o.what, .fallback = "train",
+         .choices = "train|decode|build|overhead",
          .help = "what to time; build: the graph of the loss and its gradient, with and without "
-                 "traces"},
+                 "traces; overhead: what the executor adds to the kernels of a training step"},
         {"--decode", WR_OPT_STRING, &o.decode, .choices = "greedy|beam|argmax",
          .help = "decoding: how; a FlowSeq has argmax, a Transformer what --beam says"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
@@ -336,7 +267,11 @@ int wr_cmd_bench(int argc, char **argv) {
         {"--repeat", WR_OPT_INT, &o.repeat, .value = "N", .fallback = "10", .min = 1, .max = 10000,
          .help = "counted steps; the median is printed"},
         {"--profile", WR_OPT_FLAG, &o.profile,
-         .help = "also print the time and the memory of each row on stderr"},
+         .help = "also print on stderr where time and memory go, by row and by scope"},
+        {"--profile-depth", WR_OPT_INT, &o.profile_depth, .value = "N", .fallback = "2", .min = 0,
+         .max = 1000, .help = "parts of scopes that --profile tells apart"},
+        {"--profile-svg", WR_OPT_STRING, &o.profile_svg, .value = "F",
+         .help = "write the time by scope as a picture, too; implies --profile"},
         {"--trap-nan", WR_OPT_FLAG, &o.trap_nan, .help = WR_TRAP_HELP},
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE", .help = "change a key of the recipe"},
     };
@@ -349,6 +284,7 @@ int wr_cmd_bench(int argc, char **argv) {
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;
     wr_error err = {0};
+    o.profile = o.profile || o.profile_svg != NULL;
     code = wr_cli_end(run(&o, &err), &err);
     wr_list_free(&o.set);
     return code;

@@ -8,6 +8,8 @@
 typedef struct wr_bench_options {
     const char *recipe, *what, *decode, *device, *vocab;
     int64_t batch, src_len, tgt_len, threads, repeat, beam, shapes;
+    int64_t profile_depth;
+    const char *profile_svg;
     bool profile, trap_nan;
     wr_list set;
 } wr_bench_options;
@@ -20,7 +22,9 @@ typedef struct wr_bench {
     wr_session *session;
     wr_fed fed;
     int32_t *src, *src_len, *tgt, *tgt_len;
-    double *ms; /* of each repetition, sorted when printed */
+    double *ms;       /* of each repetition, sorted when printed */
+    double lr, scale; /* what a step is fed with */
+    float kl;
 } wr_bench;
 
 /* Each prints one JSON line. */
@@ -28,15 +32,20 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err);
 wr_status wr_bench_shapes(wr_bench *b, wr_error *err);
 wr_status wr_bench_decoding(wr_bench *b, wr_error *err);
 wr_status wr_bench_building(wr_bench *b, wr_error *err);
+wr_status wr_bench_overhead(wr_bench *b, wr_error *err);
 
 /* A batch of random words, one size for all sentences. */
 wr_status wr_bench_batch(wr_bench *b, wr_error *err);
+wr_batch wr_bench_batch_of(const wr_bench *b);
+/* One training step of the last stage; what it is fed with stays until the next. */
+wr_status wr_bench_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err);
 /* Median of `n` values, which are sorted. */
 double wr_bench_median(double *x, int64_t n);
 /* The operating system's figures for this process, in bytes: "VmHWM:" (the most memory it ever had)
  * or "VmRSS:" (now); 0: not known. */
 double wr_bench_os_bytes(const char *field);
-/* Time of each row of a profiled plan, on stderr. */
-void wr_bench_print_profile(const wr_plan *plan, int64_t runs);
+/* Of the session's profiled plan on stderr: time by row and by scope, with `memory` what holds the
+ * arena; --profile-svg is written. */
+wr_status wr_bench_profile(const wr_bench *b, int64_t runs, bool memory, wr_error *err);
 
 #endif

@@ -82,6 +82,28 @@ static range look(const wr_tensor *x) {
     return r;
 }
 
+/* All exponents below the highest one: in a loop that the compiler makes vectors of. */
+static bool is_finite(const wr_tensor *x) {
+    uint64_t high = 0;
+    if (x->dtype == WR_F64) {
+        const double *d = x->data;
+        for (int64_t i = 0; i < x->n; i++) {
+            uint64_t bits;
+            memcpy(&bits, &d[i], sizeof bits);
+            high |= (bits & 0x7ff0000000000000u) + 0x0010000000000000u;
+        }
+        return high >> 63 == 0;
+    }
+    uint32_t low = 0;
+    const float *f = x->data;
+    for (int64_t i = 0; i < x->n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &f[i], sizeof bits);
+        low |= (bits & 0x7f800000u) + 0x00800000u;
+    }
+    return low >> 31 == 0;
+}
+
 static bool is_float(const wr_tensor *x) { return x->data != NULL && x->dtype != WR_I32; }
 
 /* ---- the report ---- */
@@ -150,6 +172,19 @@ static wr_status finish(wr_str *s, wr_error *err) {
     return status;
 }
 
+static bool is_written(const wr_step *s, const wr_op *op, int k) {
+    return (op->traits & WR_STATEFUL) && op->writes != NULL && op->writes(k, s->call.n_in);
+}
+
+static void print_operand(const trapping *t, int k, const range *r, wr_str *out) {
+    const wr_op *op = wr_node_at(t->p->g, t->s->node)->op;
+    wr_str_add(out, "  %c ", 'a' + k);
+    print_line(t->p, wr_node_inputs(t->p->g, t->s->node)[k], r, out);
+    if (!is_written(t->s, op, k) || out->len == 0) return;
+    out->text[--out->len] = '\0';
+    wr_str_add(out, ", as this step left it\n");
+}
+
 /* The step made `r` in node `id`, which is wrong. */
 static wr_status step_is_wrong(const trapping *t, uint32_t id, const range *r) {
     const wr_step *s = t->s;
@@ -163,8 +198,7 @@ static wr_status step_is_wrong(const trapping *t, uint32_t id, const range *r) {
     for (int k = 0; k < s->call.n_in; k++) {
         range x = t->kept[k] ? t->before[k] : look(&s->call.in[k]);
         infinite = infinite || x.inf > 0;
-        if (k < 6) wr_str_add(&out, "  %c ", 'a' + k);
-        if (k < 6) print_line(t->p, wr_node_inputs(t->p->g, s->node)[k], &x, &out);
+        if (k < 6) print_operand(t, k, &x, &out);
     }
     print_tail(t->p, s->node, &out);
     wr_str_add(&out, "  hint: %s",
@@ -192,27 +226,27 @@ static wr_status source_is_wrong(const trapping *t, uint32_t id, const range *r)
 
 /* ---- running ---- */
 
-static bool is_written(const wr_step *s, const wr_op *op, int k) {
-    bool writes = (op->traits & WR_STATEFUL) && op->writes != NULL && op->writes(k, s->call.n_in);
-    for (int i = 0; !writes && i < s->call.n_out; i++)
-        writes = s->call.out[i].data != NULL && s->call.out[i].data == s->call.in[k].data;
-    return writes;
+/* Does the step put its result where operand k lies? */
+static bool is_overwritten(const wr_step *s, int k) {
+    for (int i = 0; i < s->call.n_out; i++)
+        if (s->call.out[i].data != NULL && s->call.out[i].data == s->call.in[k].data) return true;
+    return false;
 }
 
 /* What the caller and earlier runs brought; and the ranges of what this step may overwrite. */
 static wr_status look_before(trapping *t) {
-    const wr_op *op = wr_node_at(t->p->g, t->s->node)->op;
     for (int k = 0; k < t->s->call.n_in; k++) {
         const wr_tensor *x = &t->s->call.in[k];
         uint32_t id = wr_node_inputs(t->p->g, t->s->node)[k];
         const wr_node *from = wr_node_at(t->p->g, id);
         bool source = (from->op->traits & WR_SOURCE) && !t->t->seen[id];
-        t->kept[k] = is_float(x) && is_written(t->s, op, k);
+        t->kept[k] = is_float(x) && is_overwritten(t->s, k);
+        if (source) t->t->seen[id] = true;
         if (!is_float(x) || !(source || t->kept[k])) continue;
+        if (!t->kept[k] && is_finite(x)) continue;
         range r = look(x);
         if (t->kept[k]) t->before[k] = r;
         if (!source) continue;
-        t->t->seen[id] = true;
         if (r.nan > 0 && from->op != &wr_op_const) return source_is_wrong(t, id, &r);
         if (r.inf > 0 && from->op == &wr_op_param) return source_is_wrong(t, id, &r);
         if (r.inf > 0) t->t->infinite[id] = id;
@@ -231,6 +265,8 @@ static uint32_t first_infinite(const trapping *t) {
 
 static wr_status look_at_result(trapping *t, const wr_tensor *x, uint32_t id) {
     if (!is_float(x)) return WR_OK;
+    t->t->infinite[id] = 0;
+    if (is_finite(x)) return WR_OK;
     range r = look(x);
     t->t->infinite[id] = r.inf > 0 ? first_infinite(t) : 0;
     bool wrong = r.nan > 0 || (r.inf > 0 && wr_node_at(t->p->g, id)->op == &wr_op_param);
@@ -244,7 +280,7 @@ static wr_status look_after(trapping *t) {
     for (int k = 0; status == WR_OK && k < s->call.n_out; k++)
         status = look_at_result(t, &s->call.out[k], s->node + (uint32_t)k);
     for (int k = 0; status == WR_OK && k < s->call.n_in; k++)
-        if ((op->traits & WR_STATEFUL) && is_written(s, op, k))
+        if (is_written(s, op, k))
             status = look_at_result(t, &s->call.in[k], wr_node_inputs(t->p->g, s->node)[k]);
     return status;
 }
