@@ -113,7 +113,7 @@ static wr_status bench_transformer(wr_bench *b, wr_error *err) {
     }
     if (status == WR_OK) print_result(b, b->ms, step);
     if (status == WR_OK && o->profile)
-        wr_bench_print_profile(wr_session_plan(b->session), (o->repeat + 1) * o->tgt_len);
+        status = wr_bench_profile(b, (o->repeat + 1) * o->tgt_len, false, err);
     wr_decoder_free(d);
     free_rows(&r);
     free(step);
@@ -163,8 +163,7 @@ static wr_status bench_flowseq(wr_bench *b, wr_error *err) {
     if (status == WR_OK) status = wr_flowseq_decoder_new(&f, b->session, &d, err);
     if (status == WR_OK) status = time_flowseq(b, d, src, tgt, err);
     if (status == WR_OK) print_result(b, b->ms, b->ms);
-    if (status == WR_OK && o->profile)
-        wr_bench_print_profile(wr_session_plan(b->session), o->repeat + 2);
+    if (status == WR_OK && o->profile) status = wr_bench_profile(b, o->repeat + 2, false, err);
     wr_flowseq_decoder_free(d);
     free(src);
     free(tgt);

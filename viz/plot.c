@@ -2,6 +2,7 @@
 #include "viz/plot.h"
 #include "viz/picture.h"
 #include "viz/plot_axis.h"
+#include "viz/svg.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@ enum {
     MARGIN = 12,
     TITLE_SIZE = 16,
     PANEL_TITLE_SIZE = 13,
-    TEXT_SIZE = 11,
+    TEXT_SIZE = WR__SVG_TEXT,
     LINE = 17,      /* from one line of a legend to the next */
     SAMPLE = 30,    /* the bit of curve before an entry */
     ENTRY_GAP = 14, /* between entries */
@@ -31,60 +32,10 @@ enum {
 #define BEYOND 1e100
 #define WIDTH  1.6 /* of a line */
 
-/* Neighbours differ in lightness; all have contrast on white, and differ for the colour-blind. */
-static const char *const COLOURS[] = {"#0b3c8c", "#e8710a", "#7a1f7a", "#2ca25f",
-                                      "#111111", "#c9a100", "#b3123c", "#1aa3c8"};
 static const char *const DASHES[] = {"", "7 4", "2 3", "10 3 2 3", "14 4", "5 2 1 2 1 2"};
-enum { N_COLOURS = 8, N_DASHES = 6, N_MARKERS = 6 };
+enum { N_DASHES = 6, N_MARKERS = 6 };
 
 /* ---- text ---- */
-
-static double character_width(unsigned char c) {
-    if (c >= 0x80) return 1;
-    if (strchr("iljtfrI.,:;|'!()[]- ", c) != NULL) return 0.42;
-    if (strchr("mwMW@%", c) != NULL) return 1;
-    return c >= 'A' && c <= 'Z' ? 0.78 : 0.65;
-}
-
-double wr_plot_text_width(const char *text) {
-    double width = 0;
-    for (; *text != '\0'; text++)
-        if (((unsigned char)*text & 0xC0) != 0x80) width += character_width((unsigned char)*text);
-    return width;
-}
-
-/* Append the text, cut in the middle when it would be wider than `most` font sizes. */
-static void add_fitted(wr_str *out, const char *text, double most) {
-    if (wr_plot_text_width(text) <= most) {
-        wr__escape_html(out, text);
-        return;
-    }
-    size_t head = 0, n = strlen(text), tail = n;
-    double half = (most - 1) / 2, width = 0;
-    for (; head < n && width + character_width((unsigned char)text[head]) <= half; head++)
-        width += character_width((unsigned char)text[head]);
-    while (head > 0 && ((unsigned char)text[head] & 0xC0) == 0x80)
-        head--;
-    for (width = 0; tail > head && width + character_width((unsigned char)text[tail - 1]) <= half;)
-        width += character_width((unsigned char)text[--tail]);
-    while (tail < n && ((unsigned char)text[tail] & 0xC0) == 0x80)
-        tail++;
-    wr_str part = {0};
-    wr_str_bytes(&part, text, head);
-    wr_str_add(&part, "\xE2\x80\xA6%s", text + tail);
-    wr__escape_html(out, wr_str_text(&part));
-    out->oom = out->oom || part.oom;
-    wr_str_free(&part);
-}
-
-/* Text with its baseline at y. `anchor`: start, middle or end. */
-static void add_text(wr_str *out, double x, double y, int size, const char *anchor,
-                     const char *text, double most) {
-    wr_str_add(out, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"%d\" text-anchor=\"%s\"%s>", x, y,
-               size, anchor, size > TEXT_SIZE ? " font-weight=\"bold\"" : "");
-    add_fitted(out, text, most / size);
-    wr_str_add(out, "</text>\n");
-}
 
 static double text_width(const char *text, int size) {
     double most = LONGEST_LABEL * 0.65 * TEXT_SIZE, width = wr_plot_text_width(text) * size;
@@ -180,7 +131,7 @@ static void add_path(wr_str *out, const frame *f, const wr_curve *c) {
 }
 
 static void add_curve(wr_str *out, const frame *f, const wr_curve *c, size_t number) {
-    const char *colour = COLOURS[c->colour % N_COLOURS];
+    const char *colour = wr__svg_colour((size_t)c->colour);
     wr_str_add(out, "<g><title>");
     wr__escape_html(out, c->label);
     wr_str_add(out, "</title><path");
@@ -230,7 +181,7 @@ static void add_entry(wr_str *out, const flow *w, double x, double y, const char
         wr_str_add(out, "</g>");
     }
     double most = w->right - x - SAMPLE, longest = LONGEST_LABEL * 0.65 * TEXT_SIZE;
-    add_text(out, x + SAMPLE, y, TEXT_SIZE, "start", label, most < longest ? most : longest);
+    wr__svg_text(out, x + SAMPLE, y, TEXT_SIZE, "start", label, most < longest ? most : longest);
 }
 
 /* Did an earlier curve of the panel have the label? */
@@ -255,7 +206,7 @@ static int panel_legend(wr_str *out, const wr_plot *plot, const wr_panel *p, flo
         flow_next(&w, c->label, &x, &y);
         if (out == NULL) continue;
         bool keyed = plot->key_n > 0;
-        add_entry(out, &w, x, y, keyed ? "#444444" : COLOURS[c->colour % N_COLOURS], c->dash,
+        add_entry(out, &w, x, y, keyed ? "#444444" : wr__svg_colour((size_t)c->colour), c->dash,
                   keyed ? -1 : c->colour, c->label);
     }
     return w.line;
@@ -265,7 +216,7 @@ static int key_legend(wr_str *out, const wr_plot *plot, flow w) {
     for (size_t i = 0; i < plot->key_n; i++) {
         double x, y;
         flow_next(&w, plot->key[i], &x, &y);
-        if (out != NULL) add_entry(out, &w, x, y, COLOURS[i % N_COLOURS], 0, (int)i, plot->key[i]);
+        if (out != NULL) add_entry(out, &w, x, y, wr__svg_colour(i), 0, (int)i, plot->key[i]);
     }
     return w.line;
 }
@@ -348,15 +299,15 @@ static void add_axes(wr_str *out, const frame *f, const char *x_label) {
     for (size_t i = 0; i < f->up.n; i++) {
         double y = place_y(f, f->up.tick[i]);
         add_line(out, f->x, y, right, y, "#dddddd");
-        add_text(out, f->x - 6, y + 4, TEXT_SIZE, "end", f->up.label[i], 1e9);
+        wr__svg_text(out, f->x - 6, y + 4, TEXT_SIZE, "end", f->up.label[i], 1e9);
     }
     for (size_t i = 0; i < f->across.n; i++) {
         double x = place_x(f, f->across.tick[i]);
         add_line(out, x, f->y, x, bottom, "#eeeeee");
         add_line(out, x, bottom, x, bottom + 4, "#555555");
-        add_text(out, x, bottom + 16, TEXT_SIZE, "middle", f->across.label[i], 1e9);
+        wr__svg_text(out, x, bottom + 16, TEXT_SIZE, "middle", f->across.label[i], 1e9);
     }
-    add_text(out, (f->x + right) / 2, bottom + 32, TEXT_SIZE, "middle", x_label, f->width);
+    wr__svg_text(out, (f->x + right) / 2, bottom + 32, TEXT_SIZE, "middle", x_label, f->width);
     wr_str_add(out, "\n<path d=\"M%.1f %.1fV%.1fH%.1f\" stroke=\"#555555\" fill=\"none\"/>\n", f->x,
                f->y, bottom, right);
 }
@@ -416,8 +367,8 @@ static void add_panel(wr_str *out, const page *p, size_t i, double top, int line
     f.x = left + room;
     f.width = p->panel_width - room - 18; /* half of a label may stand over at the right */
     fit_across(p->plot, f.width, &f.across);
-    add_text(out, left, top + PANEL_TITLE_SIZE, PANEL_TITLE_SIZE, "start", panel->title,
-             p->panel_width);
+    wr__svg_text(out, left, top + PANEL_TITLE_SIZE, PANEL_TITLE_SIZE, "start", panel->title,
+                 p->panel_width);
     panel_legend(out, p->plot, panel, flow_begin(left, left + p->panel_width, head));
     add_axes(out, &f, p->plot->x_label);
     for (size_t k = 0; k < panel->n; k++)
@@ -428,15 +379,10 @@ static void add_page(wr_str *out, const page *p) {
     double height = p->top;
     for (size_t i = 0; i < p->n; i += 2)
         height += row_height(row_lines(p, i)) + (i > 0 ? GAP : 0);
-    wr_str_add(out,
-               "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
-               "viewBox=\"0 0 %.0f %.0f\" font-family=\"DejaVu Sans, Arial, Helvetica, "
-               "sans-serif\" fill=\"#222222\">\n"
-               "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
-               p->width, height, p->width, height);
+    wr__svg_begin(out, p->width, height);
     if (title_room(p->plot) > 0)
-        add_text(out, MARGIN, MARGIN + TITLE_SIZE, TITLE_SIZE, "start", p->plot->title,
-                 p->width - 2 * MARGIN);
+        wr__svg_text(out, MARGIN, MARGIN + TITLE_SIZE, TITLE_SIZE, "start", p->plot->title,
+                     p->width - 2 * MARGIN);
     key_legend(out, p->plot, flow_begin(MARGIN, p->width - MARGIN, MARGIN + title_room(p->plot)));
     double top = p->top;
     for (size_t i = 0; i < p->n; i += 2) {
