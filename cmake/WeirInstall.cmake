@@ -17,7 +17,7 @@ set(WEIR_UMBRELLA
   optim/checkpoint.h optim/optimizer.h optim/progress.h optim/safetensors.h optim/schedule.h
   data/batches.h data/dataset.h data/filter.h data/numbers.h data/pairs.h data/score.h
   data/diversity.h data/subword.h data/text.h data/tokenize.h
-  viz/draw.h viz/plot.h)
+  viz/draw.h viz/html.h viz/plot.h)
 set(includes "")
 foreach(header ${WEIR_UMBRELLA})
   string(APPEND includes "#include \"${header}\"\n")

@@ -82,7 +82,11 @@ function showNode(view, i) {
 
 function showGroup(view, g) {
   const {graph} = view;
-  const sum = graph.sums[g];
+  const sum = {...graph.sums[g]};
+  for (const child of g === 0 && !view.derived ? graph.children[0] : []) {
+    if (!graph.group(child, GROUP.DERIVED)) continue;
+    for (const field of Object.keys(sum)) sum[field] -= graph.sums[child][field];
+  }
   const repeats = view.folding.repeats(g);
   const children = graph.children[g].filter((child) => view.derived ||
                                                        !graph.group(child, GROUP.DERIVED));
