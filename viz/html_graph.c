@@ -125,7 +125,7 @@ typedef struct ops {
 static size_t op_index(wr__html *h, ops *o, const wr_op *op) {
     for (size_t i = 0; i < o->n; i++)
         if (o->op[i] == op) return i;
-    if (!wr_grow(&o->op, &o->cap, o->n + 1, sizeof *o->op)) {
+    if (!wr_grow(&o->op, &o->cap, o->n + 1, sizeof(const wr_op *))) {
         h->oom = true;
         return 0;
     }

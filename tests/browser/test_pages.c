@@ -319,8 +319,7 @@ static const char *const NAMES[] = {
     "名前 имя ß",
     "a.b.c",
     "",
-    "a very long name that goes on and on, far beyond what any box on the page could ever show of "
-    "it",
+    "a very long name that goes on and on, far beyond what any box on the page could ever show",
 };
 enum { N_NAMES = sizeof NAMES / sizeof *NAMES };
 
