@@ -156,6 +156,17 @@ static bool view_node(sweep *s, uint32_t id, node_view *v) {
     return true;
 }
 
+/* A node without a rule is noted; the sweep goes on behind it, so that all of them are. */
+static bool pass_through(sweep *s, uint32_t id, node_view *v) {
+    bool ok = true;
+    note_missing(s, id);
+    for (int k = 0; k < v->n_in && ok; k++) {
+        if (v->needed[k]) v->contribution[k] = wr_zeros_like(v->in[k]);
+        ok = !v->needed[k] || v->contribution[k].id != 0;
+    }
+    return ok;
+}
+
 static void pull_back(sweep *s, uint32_t id) {
     node_view v;
     if (view_node(s, id, &v)) {
@@ -179,7 +190,7 @@ static void pull_back(sweep *s, uint32_t id) {
         else if (any && v.op->expand != NULL)
             ok = grad_by_expansion(&c, v.op);
         else if (any)
-            note_missing(s, id);
+            ok = pass_through(s, id, &v);
         for (int k = 0; ok && k < v.n_in; k++)
             if (v.needed[k] && v.contribution[k].id != 0)
                 add_cotangent(s, v.in[k].id, v.contribution[k]);

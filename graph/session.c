@@ -3,8 +3,10 @@
 #include "graph/session.h"
 #include "graph/init.h"
 #include "graph/intern.h"
+#include "graph/trace.h"
 #include "graph/trap.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -312,14 +314,26 @@ wr_status wr_session_prepare(wr_session *s, const wr_program *p, wr_error *err) 
 
 /* ---- feeds ---- */
 
+/* What is wrong with the feed of an input, the input's line and callers, a hint (may be NULL). */
+static wr_status feed_error(const wr_graph *g, uint32_t id, const char *what, const char *hint,
+                            wr_error *err) {
+    wr_str s = {0};
+    wr_str_add(&s, "input \"%s\" %s\n  ", wr_source_name(g, id), what);
+    wr_node_describe(g, id, &s);
+    wr_str_add(&s, "\n");
+    wr_trace_of_node(g, id, "  ", &s);
+    if (hint != NULL) wr_str_add(&s, "  hint: %s\n", hint);
+    wr_status status = s.oom ? wr_fail_memory(err, "a message", s.len)
+                             : wr_fail(err, WR_ERR_INPUT, "%.*s", (int)s.len - 1, s.text);
+    wr_str_free(&s);
+    return status;
+}
+
 static wr_status feed_size_error(const wr_graph *g, uint32_t id, int axis, int64_t got,
                                  const char *why, wr_error *err) {
-    wr_str s = {0};
-    wr_node_describe(g, id, &s);
-    wr_fail(err, WR_ERR_INPUT, "axis %d of %s was fed with size %lld: %s", axis, wr_str_text(&s),
-            (long long)got, why);
-    wr_str_free(&s);
-    return WR_ERR_INPUT;
+    char what[256];
+    snprintf(what, sizeof what, "was fed with size %lld on axis %d: %s", (long long)got, axis, why);
+    return feed_error(g, id, what, NULL, err);
 }
 
 static wr_status bind_axis(const wr_graph *g, uint32_t id, int axis, int64_t size, wr_binding *b,
@@ -328,9 +342,12 @@ static wr_status bind_axis(const wr_graph *g, uint32_t id, int axis, int64_t siz
     int sym = wr_dims_symbol_of(dims, wr_node_at(g, id)->dim[axis]);
     if (sym < 0 || (b->value[sym] == size && size != 0)) return WR_OK; /* 0: no value yet */
     const wr_symbol *x = wr_dims_symbol_at(dims, sym);
-    if (b->value[sym] != 0)
-        return feed_size_error(g, id, axis, size, "another input gave its symbol another value",
-                               err);
+    if (b->value[sym] != 0) {
+        char why[128];
+        snprintf(why, sizeof why, "its symbol %s is %lld already, by an axis before it", x->name,
+                 (long long)b->value[sym]);
+        return feed_size_error(g, id, axis, size, why, err);
+    }
     if (size < x->min || size > x->max || size % x->multiple_of != 0) {
         wr_str s = {0};
         wr_str_add(&s, "%s takes %lld to %lld, in multiples of %lld", x->name, (long long)x->min,
@@ -351,14 +368,17 @@ static wr_status match_feed(const wr_program *p, int n, const wr_feed *feeds, in
     feed_of[k] = -1;
     for (int i = 0; i < n; i++) {
         if (strcmp(feeds[i].name, name) != 0) continue;
-        if (feed_of[k] >= 0) return wr_fail(err, WR_ERR_INPUT, "input \"%s\" is fed twice", name);
+        if (feed_of[k] >= 0) return feed_error(g, id, "is fed twice", NULL, err);
         feed_of[k] = i;
     }
-    if (feed_of[k] < 0) return wr_fail(err, WR_ERR_INPUT, "input \"%s\" is not fed", name);
-    if (feeds[feed_of[k]].rank != wr_node_at(g, id)->rank)
-        return wr_fail(err, WR_ERR_INPUT, "input \"%s\" has %d axes, fed with %d", name,
-                       wr_node_at(g, id)->rank, feeds[feed_of[k]].rank);
-    return WR_OK;
+    if (feed_of[k] < 0)
+        return feed_error(g, id, "is not fed", "wr_session_run needs a wr_feed of that name", err);
+    int rank = wr_node_at(g, id)->rank, fed = feeds[feed_of[k]].rank;
+    if (fed == rank) return WR_OK;
+    char what[128];
+    snprintf(what, sizeof what, "is fed with %d %s, but has %d", fed, fed == 1 ? "axis" : "axes",
+             rank);
+    return feed_error(g, id, what, NULL, err);
 }
 
 static wr_status bind_feeds(const wr_program *p, int n, const wr_feed *feeds, int *feed_of,

@@ -247,9 +247,16 @@ wr wr_transpose_at(wr_loc loc, wr x, int a, int b) {
     int rank = wr_rank(x), perm[WR_MAX_RANK] = {0, 1, 2, 3, 4};
     if (wr_is_poison(x)) return x;
     int i = a < 0 ? a + rank : a, j = b < 0 ? b + rank : b;
-    if (i < 0 || j < 0 || i >= rank || j >= rank)
-        return wr_mistake(x.g, loc, "transpose: axes %d and %d of a tensor with %d axes", a, b,
-                          rank);
+    if (i < 0 || j < 0 || i >= rank || j >= rank) {
+        wr_str s = {0};
+        wr_node_describe(x.g, x.id, &s);
+        wr_mistake(x.g, loc,
+                   "transpose: axes %d and %d of a tensor with %d axes\n  a %s\n"
+                   "  rule: each axis is from -rank to rank - 1",
+                   a, b, rank, wr_str_text(&s));
+        wr_str_free(&s);
+        return (wr){x.g, 0};
+    }
     perm[i] = j;
     perm[j] = i;
     return wr_permute_at(loc, x, perm);

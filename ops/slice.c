@@ -112,9 +112,10 @@ bool wr_split_at(wr_loc loc, wr x, int axis, int n, wr *parts) {
     wr_str s = {0};
     wr_node_describe(x.g, x.id, &s);
     wr_mistake(x.g, loc,
-               "split: axis %d of %s does not divide into %d equal parts\n"
+               "split: axis %d does not divide into %d equal parts\n  a %s\n"
+               "  rule: the size is a multiple of the number of parts\n"
                "  hint: declare its symbol with multiple_of",
-               axis, wr_str_text(&s), n);
+               axis, n, wr_str_text(&s));
     wr_str_free(&s);
     return false;
 }
