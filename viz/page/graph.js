@@ -67,13 +67,12 @@ class Graph {
 
   kind(i) { return this.ops[this.op[i]][1]; }
 
-  // The least number of a scope's nodes: where it begins in the order of computation.
-  begin(g) {
+  // The largest number of a scope's nodes: where it ends in the order of computation.
+  end(g) {
     const first = this.group(g, GROUP.FIRST);
-    let least = Infinity;
-    for (let i = first; i < first + this.group(g, GROUP.N); i++)
-      least = Math.min(least, this.id[i]);
-    return least;
+    let most = 0;
+    for (let i = first; i < first + this.group(g, GROUP.N); i++) most = Math.max(most, this.id[i]);
+    return most;
   }
 
   operands(i) { return this.in.slice(this.start[i], this.start[i + 1]); }
@@ -278,13 +277,13 @@ class Scene {
     const {graph, folding} = this;
     const cell = {kind: 'open', group: g, parent, items: [], nets: new Map(), inPorts: new Map(),
                   outPorts: new Map(), depth: parent ? parent.depth + 1 : 0,
-                  begin: graph.begin(g)};
+                  end: graph.end(g)};
     this.groupCell.set(g, cell);
     this.containers.push(cell);
     const first = graph.group(g, GROUP.FIRST);
     for (let i = first; i < first + graph.own[g]; i++) {
       if (!folding.isBox(i)) continue;
-      const node = {kind: 'node', node: i, parent: cell, begin: graph.id[i]};
+      const node = {kind: 'node', node: i, parent: cell, end: graph.id[i]};
       cell.items.push(node);
       this.nodeCell.set(i, node);
     }
@@ -293,7 +292,7 @@ class Scene {
       if (this.open.has(child)) {
         cell.items.push(this.makeContainer(child, cell));
       } else {
-        const closed = {kind: 'closed', group: child, parent: cell, begin: graph.begin(child)};
+        const closed = {kind: 'closed', group: child, parent: cell, end: graph.end(child)};
         cell.items.push(closed);
         this.groupCell.set(child, closed);
         this.close(child, child);

@@ -52,7 +52,7 @@ class Layering {
   }
 
   // Arcs point down the page. Where some close a circle, those that lead back are turned round: to
-  // what begins earlier in the graph.
+  // what ends earlier in the order of computation.
   collectArcs() {
     this.arcs = [];
     for (const vertex of this.vertices) vertex.out = [];
@@ -65,7 +65,7 @@ class Layering {
     }
     this.findCircles();
     for (const arc of this.arcs) {
-      arc.turned = arc.from.circle === arc.to.circle && arc.from.item.begin > arc.to.item.begin;
+      arc.turned = arc.from.circle === arc.to.circle && arc.from.item.end > arc.to.item.end;
       if (arc.turned) [arc.from, arc.to] = [arc.to, arc.from];
     }
   }
@@ -377,6 +377,27 @@ class Layering {
     list.push([to, end.top], [to, atBottom ? container.h : end.y]);
     return list;
   }
+}
+
+// What joins the ends of a turned arc with ports of open scopes: those that come out stand at the
+// bottom of a frame, those that go in at its top, so the line goes round the frame's right side.
+function detours(arc, x, y) {
+  if (!arc.turned) return [];
+  const margin = 6;
+  const list = [];
+  const round = (vertex, port, fromBottom) => {
+    const [left, top] = [vertex.item.x + x, vertex.item.y + y];
+    const [right, bottom] = [left + vertex.w + margin, top + vertex.h];
+    const middle = left + vertex.w / 2;
+    const at = left + port.x;
+    list.push(fromBottom
+        ? `M${at} ${bottom}V${bottom + margin}H${right}V${top - margin}H${middle}`
+        : `M${middle} ${bottom + margin}H${right}V${top - margin}H${at}V${top}`);
+  };
+  const {from, to, net} = arc;
+  if (to.item.kind === 'open') round(to, to.item.outPorts.get(net.key), true);
+  if (from.item.kind === 'open') round(from, from.item.inPorts.get(net.key), false);
+  return list;
 }
 
 // A line through points: straight within ranks, bent between them.

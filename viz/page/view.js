@@ -171,7 +171,8 @@ class View {
       const points = container.layering.points(arc);
       for (let k = 0; k + 1 < points.length; k += 2)
         parts.add(lineThrough(points.slice(k, k + 3), px, py));  // what arcs share is drawn once
-      const turned = arc.turned;
+      detours(arc, px, py).forEach((detour) => parts.add(detour));
+      const {turned} = arc;
       const end = turned ? arc.from : arc.to;
       if (end.item.kind === 'port') continue;
       const [x, y] = turned ? points[0] : points[points.length - 1];
@@ -294,7 +295,8 @@ class View {
         if (!arc) continue;
         const points = container.layering.points(arc);
         this.overlay.append(
-            svg('path', {class: way, d: lineThrough(points, container.px, container.py)}));
+            svg('path', {class: way, d: lineThrough(points, container.px, container.py) +
+                                        detours(arc, container.px, container.py).join('')}));
       }
     }
   }
