@@ -1,25 +1,7 @@
 #!/usr/bin/env bash
 # weir distill: a small teacher makes a dataset, on which a student trains; what is refused.
 # Usage: distill.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "distill.sh: $*" >&2
-    exit 1
-}
-
-# refuse STATUS "TEXT ON STDERR" ARGUMENTS...
-refuse() {
-    local status=$1 text=$2 got=0 said
-    shift 2
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq "$status" ] || fail "weir $*: exit status $got, not $status: $said"
-    [[ $(grep '^weir: ' <<< "$said") == *"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-}
+source "$(dirname "$0")/common.bash"
 
 "$weir" synth numbers --langs en-de --count 600 --valid 40 --test 30 --seed 1 --out text > log
 en=(--train-src text/train.en --valid-src text/valid.en --test-src text/test.en)

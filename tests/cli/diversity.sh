@@ -1,25 +1,7 @@
 #!/usr/bin/env bash
 # weir diversity: the JSON line, both forms of input, agreement with weir score, what is refused.
 # Usage: diversity.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "diversity.sh: $*" >&2
-    exit 1
-}
-
-# refuse STATUS "TEXT ON STDERR" ARGUMENTS...
-refuse() {
-    local status=$1 text=$2 got=0 said
-    shift 2
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq "$status" ] || fail "weir $*: exit status $got, not $status: $said"
-    [[ $said == "weir: "*"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-}
+source "$(dirname "$0")/common.bash"
 
 # value NAME FILE: the number of a member of the JSON line.
 value() { grep -o "\"$1\":[-0-9.e]*" "$2" | cut -d : -f 2; }

@@ -2,27 +2,9 @@
 # A small FlowSeq is trained, translates in every way, and is evaluated; values of the authors'
 # program are compared where shared/data/flowseq_reference stands beside the source tree.
 # Usage: flowseq.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
+source "$(dirname "$0")/common.bash"
 reference=$2/../shared/data/flowseq_reference
 recipe=$2/recipes/flowseq-reference.yaml
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "flowseq.sh: $*" >&2
-    exit 1
-}
-
-# refused WORDS COMMAND...: the command must fail and say the words.
-refused() {
-    local words=$1
-    shift
-    if "$@" > refused.out 2> refused.err; then fail "accepted: $*"; fi
-    grep -qF -- "$words" refused.err || fail "'$words' is not in: $(cat refused.err)"
-}
 
 # ---- the authors' program ----
 
@@ -46,17 +28,17 @@ if [ -r "$reference/model.safetensors" ]; then
           } }
         END { exit bad || FNR != length(want) }' "$reference/expected.tsv" got.tsv ||
         fail "evaluate differs from the authors' program"
-    refused "no subword models" "$weir" translate reference
+    refuse 1 "no subword models" translate reference
     cp "$reference/src.ids" src.ids
     sed '2s/ 6$//' "$reference/tgt.ids" > tgt.ids
-    refused "tgt.ids:2: 3 ids, but the model's targets come in multiples of 4" \
-        "$weir" evaluate reference --src-ids src.ids --tgt-ids tgt.ids
+    refuse 1 "tgt.ids:2: 3 ids, but the model's targets come in multiples of 4" \
+        evaluate reference --src-ids src.ids --tgt-ids tgt.ids
     sed '3s/ 3 / 0 /' "$reference/src.ids" > src.ids
-    refused "src.ids:3: id 5 is 0" \
-        "$weir" evaluate reference --src-ids src.ids --tgt-ids "$reference/tgt.ids"
+    refuse 1 "src.ids:3: id 5 is 0" \
+        evaluate reference --src-ids src.ids --tgt-ids "$reference/tgt.ids"
     sed '1s/.*/4 17/' "$reference/src.ids" > src.ids
-    refused "src.ids:1: '17'" \
-        "$weir" evaluate reference --src-ids src.ids --tgt-ids "$reference/tgt.ids"
+    refuse 1 "src.ids:1: '17'" \
+        evaluate reference --src-ids src.ids --tgt-ids "$reference/tgt.ids"
 fi
 
 # ---- runs ----
@@ -129,25 +111,25 @@ awk -F'\t' 'NR == 2 { exit NF == 10 && $10 > 0 && $10 < 100 ? 0 : 1 }' scored ||
 
 # ---- mistakes ----
 
-refused "14 length candidates are asked for, but a sentence has at most 13" \
-    "$weir" translate flow --decode npd --lengths 14 --input in
-refused "--temperature" "$weir" translate flow "${plain[@]}" --temperature -1 --input in
-refused "--decode argmax is for a FlowSeq" "$weir" translate teacher --decode argmax --input in
-refused "--samples is for a FlowSeq" "$weir" translate teacher --samples 3 --input in
-refused "--decode beam is for a Transformer" "$weir" translate flow --decode beam --input in
-refused "--beam is for a Transformer" "$weir" translate flow --beam 4 --input in
-refused "--lengths has no use in argmax" "$weir" translate flow --lengths 3 --input in
-refused "--rescorer needs --decode npd" "$weir" translate flow --rescorer teacher --input in
-refused "--nbest 13" "$weir" translate flow "${npd[@]}" --nbest 13 --input in
-refused "flow is no Transformer" "$weir" translate flow "${npd[@]}" --rescorer flow --input in
+refuse 1 "14 length candidates are asked for, but a sentence has at most 13" \
+    translate flow --decode npd --lengths 14 --input in
+refuse 2 "--temperature" translate flow "${plain[@]}" --temperature -1 --input in
+refuse 2 "--decode argmax is for a FlowSeq" translate teacher --decode argmax --input in
+refuse 2 "--samples is for a FlowSeq" translate teacher --samples 3 --input in
+refuse 2 "--decode beam is for a Transformer" translate flow --decode beam --input in
+refuse 2 "--beam is for a Transformer" translate flow --beam 4 --input in
+refuse 2 "--lengths has no use in argmax" translate flow --lengths 3 --input in
+refuse 2 "--rescorer needs --decode npd" translate flow --rescorer teacher --input in
+refuse 2 "--nbest 13" translate flow "${npd[@]}" --nbest 13 --input in
+refuse 1 "flow is no Transformer" translate flow "${npd[@]}" --rescorer flow --input in
 "$weir" train flow.yaml --data data --out bare --set prior.layers=[] --threads 1 2>> log ||
     fail "$(cat log)"
-refused "this model has none" "$weir" translate bare --decode iwd --input in
-refused "--posterior is for a FlowSeq" "$weir" evaluate teacher --data data --posterior mean
+refuse 1 "this model has none" translate bare --decode iwd --input in
+refuse 2 "--posterior is for a FlowSeq" evaluate teacher --data data --posterior mean
 "$weir" prepare --train-src text/train.de --train-tgt text/train.en --valid-src text/valid.de \
     --valid-tgt text/valid.en --vocab 140 --joint --out other >> log 2>&1
 "$weir" train teacher.yaml --data other --out stranger --threads 1 --max-updates 1 2>> log
-refused "--rescorer stranger has another vocabulary" \
-    "$weir" translate flow "${npd[@]}" --rescorer stranger --input in
-refused "subword models" "$weir" evaluate flow --data other
+refuse 1 "--rescorer stranger has another vocabulary" \
+    translate flow "${npd[@]}" --rescorer stranger --input in
+refuse 1 "subword models" evaluate flow --data other
 echo "flowseq.sh: fine"

@@ -2,26 +2,9 @@
 # weir import: a state dict with the names of the authors' FlowSeq becomes a run; what does not fit
 # is told whole, and nothing is left behind then.
 # Usage: import.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
+source "$(dirname "$0")/common.bash"
 recipe=$2/recipes/flowseq-reference.yaml
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
 
-fail() {
-    echo "import.sh: $*" >&2
-    exit 1
-}
-
-# refuse STATUS "TEXT ON STDERR" ARGUMENTS...
-refuse() {
-    local status=$1 text=$2 got=0
-    shift 2
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq "$status" ] || fail "weir $*: exit status $got, not $status: $said"
-    [[ $said == "weir: "*"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-}
 # also "TEXT": the last message says this, too.
 also() { [[ $said == *"$1"* ]] || fail "said '$said', not '$1'"; }
 

@@ -1,26 +1,8 @@
 #!/usr/bin/env bash
 # weir info: parameters of a recipe, of a file and of a run; scores; damage.
 # Usage: info.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
+source "$(dirname "$0")/common.bash"
 recipe=$2/recipes/transformer-tiny.yaml
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "info.sh: $*" >&2
-    exit 1
-}
-
-# refuse STATUS "TEXT ON STDERR" ARGUMENTS...
-refuse() {
-    local status=$1 text=$2 got=0 said
-    shift 2
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq "$status" ] || fail "weir $*: exit status $got, not $status: $said"
-    [[ $said == "weir: "*"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-}
 
 # has "WORDS" FILE: a line is these words, whatever the blanks between them.
 has() { tr -s ' ' < "$2" | sed 's/^ //' | grep -qxF -- "$1" || fail "$2: no line '$1': $(cat "$2")"; }

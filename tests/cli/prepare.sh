@@ -2,25 +2,7 @@
 # weir synth and weir prepare: what they write, what they refuse, and that nothing half written
 # stays behind.
 # Usage: prepare.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "prepare.sh: $*" >&2
-    exit 1
-}
-
-# refuse STATUS "TEXT ON STDERR" ARGUMENTS...: the last line on stderr has the text.
-refuse() {
-    local status=$1 text=$2 got=0 said
-    shift 2
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq "$status" ] || fail "weir $*: exit status $got, not $status: $said"
-    [[ $(tail -n 1 <<< "$said") == "weir: "*"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-}
+source "$(dirname "$0")/common.bash"
 
 "$weir" synth numbers --langs en-de --count 3000 --valid 40 --test 30 --seed 4 --out n > out.txt
 "$weir" synth numbers --langs fr-de --count 50 --seed 4 --max 5000 --out fr > out.txt

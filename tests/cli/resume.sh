@@ -2,18 +2,10 @@
 # A training run that is killed at random moments and resumed ends with the same parameters, bit
 # for bit, as one that was left alone; no moment leaves a run that cannot be read.
 # Usage: resume.sh WEIR SOURCE_FOLDER BUILD_FOLDER; KILLS=50 for the long version.
-set -euo pipefail
-weir=$1
+source "$(dirname "$0")/common.bash"
 kills=${KILLS:-6}
 updates=$((120 + 60 * kills))
-work=$(mktemp -d)
-trap 'kill -9 $(jobs -p) 2> /dev/null; wait; rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "resume.sh: $*" >&2
-    exit 1
-}
+trap 'kill -9 $(jobs -p) 2> /dev/null || true; wait; rm -rf "$work"' EXIT
 
 "$weir" synth numbers --langs en-de --count 1500 --valid 40 --test 20 --seed 5 --out text > /dev/null
 "$weir" prepare --train-src text/train.en --train-tgt text/train.de --valid-src text/valid.en \

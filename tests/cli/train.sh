@@ -1,28 +1,9 @@
 #!/usr/bin/env bash
 # weir train: mistakes give one clear message and status 1, and nothing half written or lost.
 # Usage: train.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
-work=$(mktemp -d)
+source "$(dirname "$0")/common.bash"
 full=
 trap '[ -z "$full" ] || umount "$full"; rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "train.sh: $*" >&2
-    exit 1
-}
-
-# refuse "TEXT ON STDERR" ARGUMENTS...: status 1, and the last line on stderr has the text.
-refuse() {
-    local text=$1 got=0 said
-    shift
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    said_last=$said
-    [ "$got" -eq 1 ] || fail "weir $*: exit status $got, not 1: $said"
-    [[ $(grep '^weir: ' <<< "$said") == *"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-    [ "$(grep -c '^weir: ' <<< "$said")" -eq 1 ] || fail "weir $*: more than one message: $said"
-}
 
 "$weir" synth numbers --langs en-de --count 300 --valid 20 --test 5 --seed 5 --out text > /dev/null
 files=(--train-src text/train.en --train-tgt text/train.de --valid-src text/valid.en --valid-tgt
@@ -30,7 +11,7 @@ files=(--train-src text/train.en --train-tgt text/train.de --valid-src text/vali
 "$weir" prepare "${files[@]}" --joint --out data > /dev/null 2>&1
 "$weir" prepare "${files[@]}" --out apart > /dev/null 2>&1
 : > empty
-refuse "empty" prepare --train-src empty --train-tgt empty --valid-src empty --valid-tgt empty --out e
+refuse 1 "empty" prepare --train-src empty --train-tgt empty --valid-src empty --valid-tgt empty --out e
 
 cat > recipe.yaml << 'RECIPE'
 model: {type: transformer, dim: 16, ffn: 16, heads: 2, encoder_layers: 1, decoder_layers: 1,
@@ -41,37 +22,37 @@ RECIPE
 run=(train recipe.yaml --data data --out run --threads 1)
 
 # recipes
-refuse "model.heads = 2 does not divide model.dim = 17" train recipe.yaml --data data --out run --set model.dim=17
-refuse "does not divide" train recipe.yaml --data data --out run --set model.heads=3
-refuse "model.dropuot" train recipe.yaml --data data --out run --set model.dropuot=0.1
+refuse 1 "model.heads = 2 does not divide model.dim = 17" train recipe.yaml --data data --out run --set model.dim=17
+refuse 1 "does not divide" train recipe.yaml --data data --out run --set model.heads=3
+refuse 1 "model.dropuot" train recipe.yaml --data data --out run --set model.dropuot=0.1
 printf 'model: {dim: wide}\n' > type.yaml
-refuse "type.yaml:1: " train type.yaml --data data --out run
-refuse "nowhere.yaml" train nowhere.yaml --data data --out run
-refuse "nowhere" train recipe.yaml --data nowhere --out run
-refuse "prepare with --max-len 3" train recipe.yaml --data data --out run --set model.max_len=4
+refuse 1 "type.yaml:1: " train type.yaml --data data --out run
+refuse 1 "nowhere.yaml" train nowhere.yaml --data data --out run
+refuse 1 "nowhere" train recipe.yaml --data nowhere --out run
+refuse 1 "prepare with --max-len 3" train recipe.yaml --data data --out run --set model.max_len=4
 # the length that the message asks for is enough, whatever lengths are rounded up to
-need=$(sed -n 's/.*set model.max_len=\([0-9]*\).*/\1/p' <<< "$said_last")
+need=$(sed -n 's/.*set model.max_len=\([0-9]*\).*/\1/p' <<< "$said")
 "$weir" train recipe.yaml --data data --out just --threads 1 --max-updates 3 \
     --set "model.max_len=$need" --set data.length_multiple=32 > just.txt 2>&1 || fail "$(cat just.txt)"
-refuse "two vocabularies" train recipe.yaml --data apart --out run
-refuse "device \"gpu\"" train recipe.yaml --data data --out run --device gpu
+refuse 1 "two vocabularies" train recipe.yaml --data apart --out run
+refuse 1 "device \"gpu\"" train recipe.yaml --data data --out run --device gpu
 [ ! -e run/checkpoints ] || fail "a refused run wrote checkpoints"
 rm -rf run
 
 # a run is not overwritten; damaged checkpoints are told
 "$weir" "${run[@]}" > /dev/null 2>&1 || fail "training fails"
-refuse "--resume" "${run[@]}"
+refuse 1 "--resume" "${run[@]}"
 cp -r run cut
 head -c 300 run/checkpoints/step-8.safetensors > cut/checkpoints/step-8.safetensors
-refuse "step-8.safetensors" train recipe.yaml --data data --out cut --resume
+refuse 1 "step-8.safetensors" train recipe.yaml --data data --out cut --resume
 cp -r run foreign
 echo "this is no checkpoint, but a line of text" > foreign/checkpoints/step-8.state
-refuse "step-8.state" train recipe.yaml --data data --out foreign --resume
+refuse 1 "step-8.state" train recipe.yaml --data data --out foreign --resume
 cp -r run lying
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f' |
     dd of=lying/checkpoints/step-8.safetensors conv=notrunc status=none
-refuse "step-8.safetensors" train recipe.yaml --data data --out lying --resume
-refuse "begun with model.dim: 16, and not with dim: 32" \
+refuse 1 "step-8.safetensors" train recipe.yaml --data data --out lying --resume
+refuse 1 "begun with model.dim: 16, and not with dim: 32" \
     train recipe.yaml --data data --out run --resume --set model.dim=32
 "$weir" "${run[@]}" --resume > /dev/null 2>&1 || fail "a finished run cannot be resumed"
 
@@ -88,7 +69,7 @@ if mount -t tmpfs -o size=700k tmpfs full 2> /dev/null; then
         > /dev/null 2> first.txt || true
     if [ -e full/run/checkpoints/last ]; then
         head -c 1m /dev/zero > full/fill 2> /dev/null || true
-        refuse "full/run" train recipe.yaml --data data --out full/run --threads 1 --resume
+        refuse 1 "full/run" train recipe.yaml --data data --out full/run --threads 1 --resume
         rm full/fill
         "$weir" info full/run > /dev/null || fail "the run cannot be read after the disk was full"
     else

@@ -2,29 +2,9 @@
 # Training a FlowSeq: its stages and what they log, the same parameters for any number of threads
 # and after kills, the forms of the model, and one clear message for each mistake.
 # Usage: train_flowseq.sh WEIR SOURCE_FOLDER BUILD_FOLDER; KILLS=30 for the long version.
-set -euo pipefail
-weir=$1
+source "$(dirname "$0")/common.bash"
 recipe=$2/recipes/flowseq-tiny.yaml
 kills=${KILLS:-4}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "train_flowseq.sh: $*" >&2
-    exit 1
-}
-
-# refuse "TEXT ON STDERR" ARGUMENTS...: status 1, and the one message has the text.
-refuse() {
-    local text=$1 got=0 said
-    shift
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq 1 ] || fail "weir $*: exit status $got, not 1: $said"
-    [[ $(grep '^weir: ' <<< "$said") == *"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-    [ "$(grep -c '^weir: ' <<< "$said")" -eq 1 ] || fail "weir $*: more than one message: $said"
-}
-
 "$weir" synth numbers --langs de-en --count 300 --valid 20 --test 5 --seed 5 --out text > /dev/null
 files=(--train-src text/train.de --train-tgt text/train.en --valid-src text/valid.de
     --valid-tgt text/valid.en --vocab 100 --max-len 60)
@@ -198,7 +178,7 @@ same whole broken "killed $i times"
 # Out of time in pre-training: a run that can be gone on with, but has nothing to translate by yet.
 trained short --max-minutes 2e-5
 [ "$(last_of short)" -le 3 ] && [ "$(last_of short)" -ge 1 ] || fail "a run without time ends at $(last_of short)"
-refuse "--checkpoint last" translate short --input text/test.de
+refuse 1 "--checkpoint last" translate short --input text/test.de
 "$weir" translate short --input text/test.de --checkpoint last > out.txt ||
     fail "the last checkpoint of pre-training does not translate"
 trained short --resume
@@ -260,28 +240,28 @@ grep -q "first values from 300 sentences, all there are" said.txt || fail "$(cat
 # ---- mistakes ----
 
 base=(train "$recipe" --data data --out no --threads 1 "${small[@]}")
-refuse "prior.layers" "${base[@]}" --set "prior.layers=[step, stp]"
-refuse "'stp' is no layer; did you mean 'step'?" "${base[@]}" --set "prior.layers=[stp]"
-refuse "prior.unit" "${base[@]}" --set "prior.unit=[coupling halves sideways]"
-refuse "multiples of 64; allowed: flowseq.length_range of at least 63" "${base[@]}" \
+refuse 1 "prior.layers" "${base[@]}" --set "prior.layers=[step, stp]"
+refuse 1 "'stp' is no layer; did you mean 'step'?" "${base[@]}" --set "prior.layers=[stp]"
+refuse 1 "prior.unit" "${base[@]}" --set "prior.unit=[coupling halves sideways]"
+refuse 1 "multiples of 64; allowed: flowseq.length_range of at least 63" "${base[@]}" \
     --set "prior.layers=[squeeze x6]"
-refuse "there are 2 channels here, no multiple of 8" "${base[@]}" \
+refuse 1 "there are 2 channels here, no multiple of 8" "${base[@]}" \
     --set "prior.layers=[factor_out halves x3, step]"
-refuse "divide" "${base[@]}" --set prior.heads=3
-refuse "prior.step" "${base[@]}" --set "prior.step=[step]"
-refuse "set model.max_len=" "${base[@]}" --set model.max_len=4
+refuse 1 "divide" "${base[@]}" --set prior.heads=3
+refuse 1 "prior.step" "${base[@]}" --set "prior.step=[step]"
+refuse 1 "set model.max_len=" "${base[@]}" --set model.max_len=4
 # the length that the message asks for is enough, though targets are filled up
 need=$(sed -n 's/.*set model.max_len=\([0-9]*\).*/\1/p' <<< "$("$weir" "${base[@]}" \
     --set model.max_len=4 2>&1 || true)")
 finite just "${two[@]}" --set "model.max_len=$need"
-refuse "two vocabularies" train "$recipe" --data apart --out no "${small[@]}"
-refuse "train.pretrain_updates = 24 leaves none of train.max_updates = 24" "${base[@]}" \
+refuse 1 "two vocabularies" train "$recipe" --data apart --out no "${small[@]}"
+refuse 1 "train.pretrain_updates = 24 leaves none of train.max_updates = 24" "${base[@]}" \
     --set train.pretrain_updates=24
-refuse "train.pretrain_updates = 12" "${base[@]}" --max-updates 3
+refuse 1 "train.pretrain_updates = 12" "${base[@]}" --max-updates 3
 [ ! -e no/checkpoints ] || fail "a refused run wrote checkpoints"
 
 sed 's/.*//' text/train.en > empty.en
-refuse "empty" prepare --train-src text/train.de --train-tgt empty.en --valid-src text/valid.de \
+refuse 1 "empty" prepare --train-src text/train.de --train-tgt empty.en --valid-src text/valid.de \
     --valid-tgt text/valid.en --vocab 100 --out none
 sed '1~2s/.*//' text/train.en > half.en
 "$weir" prepare --train-src text/train.de --train-tgt half.en --valid-src text/valid.de \
@@ -290,15 +270,15 @@ sed '1~2s/.*//' text/train.en > half.en
     fail "$(cat said.txt)"
 
 again=(train "$recipe" --data data --out whole --resume --threads 1 "${small[@]}")
-refuse "begun with prior.layers" "${again[@]}" --set "prior.layers=[position, step]"
+refuse 1 "begun with prior.layers" "${again[@]}" --set "prior.layers=[position, step]"
 # the same parameters, in another order
-refuse "begun with prior.last_unit" "${again[@]}" \
+refuse 1 "begun with prior.last_unit" "${again[@]}" \
     --set "prior.last_unit=[coupling halves down, coupling halves up, actnorm, coupling alternate up, coupling alternate down]"
-refuse "begun with flowseq.literal: false, and not with literal: true" "${again[@]}" \
+refuse 1 "begun with flowseq.literal: false, and not with literal: true" "${again[@]}" \
     --set flowseq.literal=true
-refuse "begun with train.pretrain_updates = 12" "${again[@]}" --set train.pretrain_updates=15
-refuse "seed" "${again[@]}" --seed 5
-refuse "not the subword model of half" train "$recipe" --data half --out whole --resume "${small[@]}"
+refuse 1 "begun with train.pretrain_updates = 12" "${again[@]}" --set train.pretrain_updates=15
+refuse 1 "seed" "${again[@]}" --seed 5
+refuse 1 "not the subword model of half" train "$recipe" --data half --out whole --resume "${small[@]}"
 # what does not change the model may change, and the run says so
 "$weir" "${again[@]}" --max-updates 26 --set model.dropout=0.2 --set train.keep_best=1 \
     --set train.average_best=1 > said.txt 2>&1 || fail "$(cat said.txt)"

@@ -1,25 +1,7 @@
 #!/usr/bin/env bash
 # A small model is trained, then translates and is evaluated.
 # Usage: translate.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "translate.sh: $*" >&2
-    exit 1
-}
-
-# refused WORDS COMMAND...: the command must fail and say the words.
-refused() {
-    local words=$1
-    shift
-    if "$@" > refused.out 2> refused.err; then fail "accepted: $*"; fi
-    grep -qF -- "$words" refused.err || fail "'$words' is not in: $(cat refused.err)"
-}
+source "$(dirname "$0")/common.bash"
 
 "$weir" synth numbers --langs en-de --count 1000 --seed 1 --out text > log
 "$weir" prepare --train-src text/train.en --train-tgt text/train.de --valid-src text/valid.en \
@@ -92,23 +74,23 @@ printf '8 9 3\n3\n' > tgt.ids
 
 # Mistakes name their place.
 printf '4 5 6\n7 x\n' > src.ids
-refused "src.ids:2: 'x'" "$weir" evaluate run --src-ids src.ids --tgt-ids tgt.ids
+refuse 1 "src.ids:2: 'x'" evaluate run --src-ids src.ids --tgt-ids tgt.ids
 printf '4 5 6\n7 4000\n' > src.ids
-refused "src.ids:2: '4000'" "$weir" evaluate run --src-ids src.ids --tgt-ids tgt.ids
-refused "--src-ids" "$weir" evaluate run --src-ids src.ids
-refused "--data" "$weir" evaluate run
-refused "test split" "$weir" evaluate run --data data --split test
+refuse 1 "src.ids:2: '4000'" evaluate run --src-ids src.ids --tgt-ids tgt.ids
+refuse 2 "--src-ids" evaluate run --src-ids src.ids
+refuse 2 "--data" evaluate run
+refuse 1 "test split" evaluate run --data data --split test
 printf 'fine\na\0b\n' > nul
-refused "nul:2:" "$weir" translate run --input nul
+refuse 1 "nul:2:" translate run --input nul
 printf 'fine\na\377b\n' > latin
-refused "latin:2:" "$weir" translate run --input latin
-refused "nowhere/recipe.yaml" "$weir" translate nowhere --input in
-refused "step-7" "$weir" translate run --checkpoint 7 --input in
-refused "decode.beem" "$weir" translate run --set decode.beem=3 --input in
-refused "encoder.embedding" "$weir" translate run --set model.dim=64 --input in
-refused "--beam 4" "$weir" translate run --decode greedy --beam 4 --input in
-refused "--nbest 4" "$weir" translate run --beam 2 --nbest 4 --input in
+refuse 1 "latin:2:" translate run --input latin
+refuse 1 "nowhere/recipe.yaml" translate nowhere --input in
+refuse 1 "step-7" translate run --checkpoint 7 --input in
+refuse 1 "decode.beem" translate run --set decode.beem=3 --input in
+refuse 1 "encoder.embedding" translate run --set model.dim=64 --input in
+refuse 2 "--beam 4" translate run --decode greedy --beam 4 --input in
+refuse 2 "--nbest 4" translate run --beam 2 --nbest 4 --input in
 "$weir" prepare --train-src text/train.de --train-tgt text/train.en --valid-src text/valid.de \
     --valid-tgt text/valid.en --vocab 150 --out other >> log
-refused "subword models" "$weir" evaluate run --data other
+refuse 1 "subword models" evaluate run --data other
 echo "translate.sh: fine"
