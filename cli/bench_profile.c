@@ -101,7 +101,9 @@ static wr_status draw_shares(const shares *x, const char *path, const char *reci
     wr_bar_row row[BARS];
     char note[BARS][NOTE], title[200], about[100];
     double total = total_of(x), rest = 0;
-    size_t n = x->n < BARS ? x->n : BARS - 1;
+    size_t n = 0;
+    while (n < x->n && n < BARS - 1 && x->of[n].seconds >= 0.001 * total)
+        n++;
     for (size_t i = n; i < x->n; i++)
         rest += x->of[i].seconds;
     for (size_t i = 0; i < (n < x->n ? n + 1 : n); i++) {
@@ -167,16 +169,16 @@ wr_status wr_bench_profile(const wr_bench *b, int64_t runs, bool memory, wr_erro
         !gather_scopes(plan, (double)runs, o.depth, &scopes))
         status = wr_fail_memory(err, "a profile", 0);
     if (status == WR_OK && memory) status = wr_memory_table(plan, &o, &table, err);
+    if (rows.n > 0) qsort(rows.of, rows.n, sizeof *rows.of, by_seconds);
+    if (scopes.n > 0) qsort(scopes.of, scopes.n, sizeof *scopes.of, by_seconds);
+    if (status == WR_OK && b->o->profile_svg != NULL)
+        status = draw_shares(&scopes, b->o->profile_svg, b->o->recipe, err);
     if (status == WR_OK) {
-        if (rows.n > 0) qsort(rows.of, rows.n, sizeof *rows.of, by_seconds);
-        if (scopes.n > 0) qsort(scopes.of, scopes.n, sizeof *scopes.of, by_seconds);
         print_shares(&rows, "row");
         fprintf(stderr, "\n");
         print_shares(&scopes, "scope");
         if (memory) print_memory_by_row(plan);
         if (memory) fprintf(stderr, "\n%s", wr_str_text(&table));
-        if (b->o->profile_svg != NULL)
-            status = draw_shares(&scopes, b->o->profile_svg, b->o->recipe, err);
     }
     free(rows.of);
     free(scopes.of);

@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
 #include "ops/reduce.h"
+#include "ops/layout.h"
 #include "viz/draw.h"
 
 #include <setjmp.h>
@@ -69,6 +70,15 @@ static int count(const wr_str *text, const char *what) {
     for (const char *at = wr_str_text(text); (at = strstr(at, what)) != NULL; at++)
         n++;
     return n;
+}
+
+/* Does Graphviz take it? */
+static void lay_out(const wr_str *text) {
+    wr_error err = {0};
+    if (!wr_draw_has_layout()) return;
+    if (wr_draw_write(wr_str_text(text), "svg", "laid-out.svg", &err) != WR_OK)
+        fail_msg("%s", err.text);
+    unlink("laid-out.svg");
 }
 
 /* ---- tests ---- */
@@ -226,6 +236,158 @@ static void test_gradient(void **state) {
     wr_graph_free(g);
 }
 
+/* The gradient tells how many values it reads, without arrows across. */
+static void test_kept(void **state) {
+    (void)state;
+    wr_graph *g = wr_graph_new();
+    wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2))), y = x, dx;
+    WR_SCOPE (g, "s") {
+        y = wr_exp(wr_tanh(x));
+    }
+    assert_true(wr_grad(wr_sum_all(y), 1, &x, &dx));
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = 0}, &out);
+    /* exp' reads exp, tanh' reads tanh: of the scope's two values both. */
+    assert_int_equal(count(&out, "\\nreads 2 values of the forward part\""), 1);
+    draw(g, &(wr_draw_options){.depth = 0, .every_arrow = true}, &out);
+    assert_int_equal(count(&out, "of the forward part"), 0);
+    assert_int_equal(count(&out, "label=\"   2 tensors\""), 1);
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+/* What five boxes read is told by a sign. */
+static void test_signs(void **state) {
+    (void)state;
+    wr_graph *g = wr_graph_new();
+    wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2))), y = wr_exp(x);
+    for (int i = 0; i < 4; i++)
+        y = wr_mul(y, x);
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = 0}, &out);
+    assert_int_equal(count(&out, "label=\"x\\n[2]\\ngives \xE2\x91\xA0\""), 1);
+    assert_int_equal(count(&out, "\\nreads \xE2\x91\xA0\""), 5);
+    assert_int_equal(count(&out, "  n1 -> "), 0);
+    assert_int_equal(count(&out, "what many boxes read"), 1);
+    draw(g, &(wr_draw_options){.depth = 0, .every_arrow = true}, &out);
+    assert_int_equal(count(&out, "  n1 -> "), 5);
+    assert_int_equal(count(&out, "\xE2\x91\xA0"), 0);
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+/* Arrows pass a reshape and tell the new sizes, unless it has a name. */
+static void test_views(void **state) {
+    (void)state;
+    wr_graph *g = wr_graph_new();
+    wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2), wr_n(3)));
+    wr_exp(wr_reshape(wr_exp(x), WR_DIMS(wr_n(6))));
+    wr_log(wr_named(wr_reshape(x, WR_DIMS(wr_n(3), wr_n(2))), "turned"));
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = 0}, &out);
+    assert_int_equal(count(&out, "reshape\\n"), 1);
+    assert_int_equal(count(&out, "[ label=\"   [6]\" tooltip"), 1);
+    draw(g, &(wr_draw_options){.depth = 0, .every_view = true}, &out);
+    assert_int_equal(count(&out, "reshape\\n"), 2);
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+/* Layers that are alike but not neighbours stand alone: a0 b0 a1 b1. */
+static void test_no_neighbours(void **state) {
+    (void)state;
+    wr_graph *g = wr_graph_new();
+    wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2), wr_n(8)));
+    for (int i = 0; i < 2; i++) {
+        WR_SCOPE (g, "a%d", i) {
+            x = wr_tanh(x);
+        }
+        WR_SCOPE (g, "b%d", i) {
+            x = wr_relu(x);
+        }
+    }
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = 0}, &out);
+    assert_int_equal(count(&out, "\xC3\x97"), 0);
+    assert_int_equal(count(&out, "label=\"a1\\n1 op\""), 1);
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+/* ---- filters ---- */
+
+/* x -> exp -> s.tanh -> "out", and log of x beside it. */
+static wr_graph *small(void) {
+    wr_graph *g = wr_graph_new();
+    wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2))), y = wr_exp(x);
+    WR_SCOPE (g, "s") {
+        y = wr_tanh(y);
+    }
+    wr_named(wr_relu(y), "out");
+    wr_log(x);
+    return g;
+}
+
+static void test_ancestors(void **state) {
+    (void)state;
+    wr_graph *g = small();
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = 1, .ancestors = "s.tanh"}, &out);
+    assert_int_equal(count(&out, "label=\"exp\\n"), 1);
+    assert_int_equal(count(&out, "label=\"tanh\\n"), 1);
+    assert_int_equal(count(&out, "out: relu"), 0);
+    assert_int_equal(count(&out, "label=\"log\\n"), 0);
+    draw(g, &(wr_draw_options){.depth = 1, .descendants = "s.tanh"}, &out);
+    assert_int_equal(count(&out, "label=\"exp\\n"), 0);
+    assert_int_equal(count(&out, "out: relu"), 1);
+    draw(g, &(wr_draw_options){.depth = 1, .descendants = "exp", .ancestors = "3"}, &out);
+    assert_int_equal(count(&out, "label=\"exp\\n"), 1);
+    assert_int_equal(count(&out, "label=\"tanh\\n"), 1); /* number 3 */
+    assert_int_equal(count(&out, "label=\"x\\n"), 0);
+    assert_int_equal(count(&out, "out: relu"), 0);
+    draw(g, &(wr_draw_options){.depth = 1, .descendants = "out", .ancestors = "x"}, &out);
+    assert_int_equal(count(&out, "an empty graph"), 1); /* nothing lies between */
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+static void test_unknown_node(void **state) {
+    (void)state;
+    wr_graph *g = small();
+    wr_str out = {0};
+    const char *wrong[] = {"s.tanj", "999", "0", "-1", "s."};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        wr_error err = {0};
+        wr_draw_options o = {.descendants = wrong[i]};
+        assert_int_equal(wr_draw_dot(g, &o, &out, &err), WR_ERR_INPUT);
+        assert_non_null(strstr(err.text, "no node '"));
+        assert_non_null(strstr(err.text, "s.tanh"));
+    }
+    wr_error err = {0};
+    wr_draw_options o = {.ancestors = "s.tanj"};
+    assert_int_equal(wr_draw_dot(g, &o, &out, &err), WR_ERR_INPUT);
+    assert_non_null(strstr(err.text, "no node 's.tanj' in the picture; near names: s.tanh, "));
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+static void test_only_parameters(void **state) {
+    (void)state;
+    wr_graph *g = wr_graph_new();
+    network(g, 3, -1);
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = -1, .only_parameters = true}, &out);
+    assert_int_equal(count(&out, "label=\"W\\n"), 3); /* of the layers drawn as one */
+    assert_int_equal(count(&out, "matmul"), 0);
+    assert_int_equal(count(&out, "->"), 0);
+    assert_int_equal(count(&out, "1056 parameters"), 2); /* the tooltip of net, the caption */
+    draw(g, &(wr_draw_options){.depth = 1, .only_parameters = true}, &out);
+    assert_int_equal(count(&out, "label=\"layer0..2  × 3\\n352 parameters each\""), 1);
+    lay_out(&out);
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
 /* Only live nodes are drawn. */
 static void test_live(void **state) {
     (void)state;
@@ -303,9 +465,32 @@ static void test_mistakes(void **state) {
     wr_exp(wr_add(x, y));
     wr_str out = {0};
     draw(g, &(wr_draw_options){.depth = 1}, &out);
-    assert_int_equal(count(&out, "  mistakes [ label=\""), 1);
+    assert_int_equal(count(&out, "  mistake1 [ label=\"mistake 1\\l"), 1);
+    assert_int_equal(count(&out, "fillcolor=\"#ffcdd2\" color=\"#b71c1c\""), 1);
     assert_true(count(&out, "test_viz.c") >= 1);
     assert_int_equal(count(&out, "label=\"y\\n[3]\""), 1);
+    assert_int_equal(count(&out, "n1 -> mistake1 "), 1);
+    assert_int_equal(count(&out, "n2 -> mistake1 "), 1);
+    assert_int_equal(count(&out, "COLOR=\"#b71c1c\">mistake<"), 1); /* in the legend */
+    wr_matmul(x, y);
+    draw(g, &(wr_draw_options){.depth = 0}, &out);
+    assert_int_equal(count(&out, "  mistake2 [ label=\"mistake 2\\l"), 1);
+    assert_int_equal(count(&out, " -> mistake2 "), 2);
+    lay_out(&out);
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
+/* A mistake that names no operand, in a graph without a node. */
+static void test_only_a_mistake(void **state) {
+    (void)state;
+    wr_graph *g = wr_graph_new();
+    wr_mistake(g, HERE, "nothing \"but\" <this> & {that}");
+    wr_str out = {0};
+    draw(g, &(wr_draw_options){.depth = 1}, &out);
+    assert_int_equal(count(&out, "nothing \\\"but\\\" <this> &amp; {that}"), 1);
+    assert_int_equal(count(&out, "->"), 0);
+    lay_out(&out);
     wr_str_free(&out);
     wr_graph_free(g);
 }
@@ -355,7 +540,12 @@ static void test_memory(void **state) {
     wr_graph *g = wr_graph_new();
     network(g, 2, -1);
     wr_binding b = {{4}};
-    wr_draw_options o = {.depth = 2, .scope = "net", .binding = &b, .title = "memory"};
+    wr_draw_options o = {.depth = 2,
+                         .scope = "net",
+                         .binding = &b,
+                         .title = "memory",
+                         .ancestors = "loss",
+                         .descendants = "net.layer0.self.tanh"};
     long n = 1;
     for (;; n++) {
         wr_str out = {0};
@@ -373,12 +563,16 @@ static void test_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),    cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_depth),     cmocka_unit_test(test_every_repeat),
-        cmocka_unit_test(test_odd_layer), cmocka_unit_test(test_scope),
-        cmocka_unit_test(test_gradient),  cmocka_unit_test(test_live),
-        cmocka_unit_test(test_costs),     cmocka_unit_test(test_escaping),
-        cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_golden),         cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_depth),          cmocka_unit_test(test_every_repeat),
+        cmocka_unit_test(test_odd_layer),      cmocka_unit_test(test_no_neighbours),
+        cmocka_unit_test(test_scope),          cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_kept),           cmocka_unit_test(test_signs),
+        cmocka_unit_test(test_views),          cmocka_unit_test(test_ancestors),
+        cmocka_unit_test(test_unknown_node),   cmocka_unit_test(test_only_parameters),
+        cmocka_unit_test(test_live),           cmocka_unit_test(test_costs),
+        cmocka_unit_test(test_escaping),       cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_only_a_mistake), cmocka_unit_test(test_layout),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,6 +236,11 @@ static const char *derived_word(const writer *w, const wr__group *group) {
     return role_word(first);
 }
 
+/* Is everything in it derived? */
+static bool is_derived_group(const wr__group *group) {
+    return group->derived || (group->ops > 0 && group->derived_ops == group->ops);
+}
+
 /* "layer0..5 x 6". */
 static void print_group_name(writer *w, uint32_t id, bool full) {
     const wr__group *group = &w->p->group[id];
@@ -256,13 +261,48 @@ static void print_group_name(writer *w, uint32_t id, bool full) {
 }
 
 static void print_group_content(writer *w, const wr__group *group) {
-    wr_str_add(&w->text, "%u op%s", (unsigned)group->ops, group->ops == 1 ? "" : "s");
-    if (group->parameters > 0) {
-        wr_str_add(&w->text, ", ");
+    bool only = w->p->o->only_parameters;
+    if (!only) wr_str_add(&w->text, "%u op%s", (unsigned)group->ops, group->ops == 1 ? "" : "s");
+    if (group->parameters > 0 || only) {
+        if (!only) wr_str_add(&w->text, ", ");
         wr__print_count(&w->text, group->parameters);
         wr_str_add(&w->text, " parameters");
     }
     if (group->repeats > 1) wr_str_add(&w->text, " each");
+}
+
+/* "(3)"; a circled digit as far as fonts have them. */
+static void print_sign(wr_str *out, uint32_t sign) {
+    if (sign <= 20)
+        wr_str_add(out, "\xE2\x91%c", (char)(0x9F + sign));
+    else
+        wr_str_add(out, "(%u)", (unsigned)sign);
+}
+
+static void print_readings(writer *w, const char *word, const wr__reading *x, size_t n,
+                           uint32_t cell) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (x[mid].cell < cell)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (size_t i = low; i < n && x[i].cell == cell; i++) {
+        if (i == low) wr_str_add(&w->text, "\n%s ", word);
+        print_sign(&w->text, x[i].sign);
+    }
+}
+
+/* What it has signs instead of arrows for. */
+static void print_signs(writer *w, uint32_t cell) {
+    print_readings(w, "reads", w->p->reads, w->p->n_reads, cell);
+    print_readings(w, "gives", w->p->gives, w->p->n_gives, cell);
+    uint32_t kept = w->p->cell[cell].kept;
+    if (kept > 0)
+        wr_str_add(&w->text, "\nreads %u value%s of the forward part", (unsigned)kept,
+                   kept == 1 ? "" : "s");
 }
 
 static void print_group_label(writer *w, uint32_t id, bool inside) {
@@ -313,20 +353,22 @@ static void write_cell(writer *w, uint32_t id) {
     kind kind = CLOSED;
     if (cell->is_group) {
         print_group_label(w, cell->index, cell->inside);
+        print_signs(w, id);
         flush_text(w, "label");
         print_group_tooltip(w, cell->index);
-        derived = w->p->group[cell->index].derived;
+        derived = is_derived_group(&w->p->group[cell->index]);
     } else {
         const wr_node *x = wr_node_at(w->g, cell->index);
         print_node_label(w, cell->index, cell->inside);
+        print_signs(w, id);
         flush_text(w, "label");
         print_node_tooltip(w, cell->index);
-        derived = w->p->group[w->p->group_of[cell->index]].derived;
+        derived = wr__node_is_derived(x);
         kind = kind_of(x->op);
         source = (x->op->traits & WR_SOURCE) != 0;
     }
     flush_text(w, "tooltip");
-    bool is_result = cell->is_result && cell->inside && !source;
+    bool is_result = cell->is_result && cell->inside && !source && !w->p->o->only_parameters;
     write_cell_look(w, cell->inside ? kind : OUTSIDE, derived, is_result);
     wr_str_add(w->out, "];\n");
 }
@@ -348,7 +390,7 @@ static void write_group(writer *w, uint32_t id) {
         print_group_tooltip(w, id);
         flush_text(w, "tooltip");
         wr_str_add(w->out, " fillcolor=\"%s\" color=\"%s\"", CLUSTER_FILL[level],
-                   group->derived ? DERIVED_INK : "#90a4ae");
+                   is_derived_group(group) ? DERIVED_INK : "#90a4ae");
         wr_str_add(w->out, " labelloc=t labeljust=l fontsize=13 "
                            "style=\"filled,rounded\"];\n");
     }
@@ -363,7 +405,7 @@ static void write_group(writer *w, uint32_t id) {
 enum { EDGE_TYPES = 3 };
 
 static bool same_ends(const wr__edge *a, const wr__edge *b) {
-    return a->from == b->from && a->to == b->to && a->next == b->next;
+    return a->from == b->from && a->to == b->to && a->next == b->next && a->told == b->told;
 }
 
 static bool same_type(const writer *w, uint32_t a, uint32_t b) {
@@ -399,18 +441,14 @@ static size_t count_tensors(const wr__edge *edge, size_t n) {
     return count;
 }
 
-static bool is_derived_cell(const writer *w, uint32_t id) {
-    const wr__cell *cell = &w->p->cell[id];
-    return w->p->group[cell->is_group ? cell->index : w->p->group_of[cell->index]].derived;
-}
-
 /* A box of a single value tells its type itself. What a closed scope hands to its gradient is only
  * counted; the tooltip has the types. */
 static void print_edge_label(writer *w, const wr__edge *edge, size_t n) {
     const char *margin = "   ";
-    bool own =
-        w->p->cell[edge->from].is_group || wr_node_at(w->g, edge->tensor)->op == &wr_op_output;
-    bool kept = !is_derived_cell(w, edge->from) && is_derived_cell(w, edge->to);
+    const wr__cell *from = &w->p->cell[edge->from];
+    bool own = from->is_group || wr_node_at(w->g, edge->tensor)->op == &wr_op_output ||
+               !same_type(w, from->index, edge->tensor);
+    bool kept = !wr__cell_is_apart(w->p, edge->from) && wr__cell_is_apart(w->p, edge->to);
     size_t tensors = count_tensors(edge, n);
     if (own && kept && tensors > 1)
         wr_str_add(&w->text, "%s%zu tensors", margin, tensors);
@@ -437,39 +475,107 @@ static void write_edge(writer *w, const wr__edge *edge, size_t n) {
 }
 
 static void write_edges(writer *w) {
-    for (size_t i = 0, n; i < w->p->n_edges; i += n) {
+    for (size_t i = 0, n; i < w->p->n_edges && !w->p->o->only_parameters; i += n) {
         const wr__edge *edge = &w->p->edge[i];
         for (n = 1; i + n < w->p->n_edges && same_ends(edge, edge + n);)
             n++;
-        write_edge(w, edge, n);
+        if (!edge->told) write_edge(w, edge, n);
     }
 }
 
 /* ---- the whole ---- */
 
-static void write_mistakes(writer *w) {
-    if (wr_graph_ok(w->g)) return;
-    wr_graph_report(w->g, &w->text);
-    wr_str_add(w->out, "  mistakes [ label=\"");
+/* Append a line, broken at spaces into lines of about `most` letters. */
+static void print_wrapped(wr_str *out, const char *line, size_t n, size_t most) {
+    size_t width = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool full = width >= most && line[i] == ' ';
+        wr_str_bytes(out, full ? "\n   " : &line[i], full ? 4 : 1);
+        width = full ? 4 : width + 1;
+    }
+}
+
+/* Are the texts the same but for the number of spaces between words? */
+static bool same_words(const char *a, size_t n, const char *b) {
+    for (size_t i = 0; i < n; i++) {
+        if (a[i] == ' ' && i + 1 < n && a[i + 1] == ' ') continue;
+        while (b[0] == ' ' && b[1] == ' ')
+            b++;
+        if (a[i] != *b++) return false;
+    }
+    return *b == '\0';
+}
+
+/* The node that a line of a mistake describes as an operand ("  a DESCRIPTION"); 0: none. */
+static uint32_t find_operand(writer *w, const char *line, size_t n) {
+    if (n < 5 || memcmp(line, "  ", 2) != 0 || line[3] != ' ') return 0;
+    wr_str said = {0};
+    uint32_t found = 0;
+    for (uint32_t id = 1; id < w->p->n_nodes && found == 0 && !said.oom; id++) {
+        if (!w->p->drawn[id]) continue;
+        wr_str_clear(&said);
+        wr_node_describe(w->g, id, &said);
+        if (same_words(line + 4, n - 4, wr_str_text(&said))) found = id;
+    }
+    if (said.oom) w->out->oom = true;
+    wr_str_free(&said);
+    return found;
+}
+
+/* One mistake: a red box with the message, behind its operands. */
+static void write_mistake(writer *w, int number, const char *text, size_t n) {
+    enum { WIDTH = 84 };
+    wr_str_add(&w->text, "mistake %d", number);
+    for (size_t at = 0, len; at < n; at += len + 1) {
+        len = strcspn(text + at, "\n");
+        wr_str_add(&w->text, "\n");
+        print_wrapped(&w->text, text + at, len, WIDTH);
+        uint32_t operand = find_operand(w, text + at, len);
+        uint32_t cell = operand == 0 ? WR__NONE : w->p->cell_of[operand];
+        if (cell == WR__NONE || !w->p->cell[cell].drawn) continue;
+        wr_str_add(w->out, "  ");
+        print_cell_id(w, cell);
+        wr_str_add(w->out, " -> mistake%d [ color=\"#b71c1c\" penwidth=2];\n", number);
+    }
+    wr_str_add(w->out, "  mistake%d [ label=\"", number);
     wr__escape(w->out, wr_str_text(&w->text), 'l');
-    wr_str_add(
-        w->out,
-        "\\l\" shape=note fillcolor=\"#ffebee\" color=\"#b71c1c\" fontcolor=\"#b71c1c\"];\n");
+    wr_str_add(w->out, "\\l\" fillcolor=\"#ffcdd2\" color=\"#b71c1c\" fontcolor=\"#7f0000\" "
+                       "penwidth=2.5];\n");
     if (w->text.oom) w->out->oom = true;
     wr_str_clear(&w->text);
 }
 
+/* The report has a paragraph for each. */
+static void write_mistakes(writer *w) {
+    if (wr_graph_ok(w->g)) return;
+    wr_str report = {0};
+    wr_graph_report(w->g, &report);
+    const char *at = wr_str_text(&report);
+    for (int number = 1; *at != '\0'; number++) {
+        const char *end = strstr(at, "\n\n");
+        size_t n = end == NULL ? strlen(at) : (size_t)(end - at);
+        write_mistake(w, number, at, n);
+        at += n + strspn(at + n, "\n");
+    }
+    if (report.oom) w->out->oom = true;
+    wr_str_free(&report);
+}
+
 enum { LEGEND_COLUMNS = 4 };
+
+static void write_legend_cell(writer *w, int n, const look *l, int border) {
+    if (n % LEGEND_COLUMNS == 0) wr_str_add(w->out, "%s<TR>", n > 0 ? "</TR>" : "");
+    wr_str_add(w->out, "<TD BORDER=\"%d\" BGCOLOR=\"%s\" COLOR=\"%s\">%s</TD>", border, l->fill,
+               l->border, l->word);
+}
 
 static void write_legend(writer *w) {
     int n = 0;
     for (int k = 0; k < KIND_COUNT; k++) {
-        if (!w->used[k]) continue;
-        if (n++ % LEGEND_COLUMNS == 0) wr_str_add(w->out, "%s<TR>", n > 1 ? "</TR>" : "");
-        wr_str_add(w->out, "<TD BORDER=\"%d\" BGCOLOR=\"%s\" COLOR=\"%s\">%s</TD>",
-                   k == RESULT || k == DERIVED ? 2 : 1, LOOKS[k].fill, LOOKS[k].border,
-                   LOOKS[k].word);
+        if (w->used[k]) write_legend_cell(w, n++, &LOOKS[k], k == RESULT || k == DERIVED ? 2 : 1);
     }
+    static const look MISTAKE = {"mistake", "#ffcdd2", "#b71c1c"};
+    if (!wr_graph_ok(w->g)) write_legend_cell(w, n++, &MISTAKE, 2);
     if (n > 0) wr_str_add(w->out, "</TR>");
 }
 
@@ -491,19 +597,24 @@ static void write_caption(writer *w) {
     wr_str_clear(&w->text);
     wr_str_add(w->out, "</TD></TR>");
     write_legend(w);
+    if (w->p->n_signs > 0)
+        wr_str_add(w->out,
+                   "<TR><TD COLSPAN=\"%d\">\xE2\x91\xA0: what many boxes read, told without "
+                   "arrows</TD></TR>",
+                   LEGEND_COLUMNS);
     wr_str_add(w->out, "</TABLE>>;\n");
 }
 
 static void write_all(writer *w) {
     wr_str_add(w->out,
                "digraph weir {\n"
-               "  graph [charset=\"UTF-8\" rankdir=TB compound=true fontname=\"Helvetica\" "
+               "  graph [charset=\"UTF-8\" rankdir=%s compound=true fontname=\"Helvetica\" "
                "fontsize=11 labelloc=b nodesep=0.25 ranksep=0.35 bgcolor=white];\n"
                "  node [shape=box style=\"filled,rounded\" fontname=\"Helvetica\" fontsize=11 "
                "height=0.3 margin=\"0.11,0.05\" color=\"%s\"];\n"
                "  edge [fontname=\"Helvetica\" fontsize=9 color=\"#607d8b\" "
                "fontcolor=\"#37474f\" arrowsize=0.6];\n",
-               INK);
+               w->p->o->only_parameters ? "LR" : "TB", INK);
     write_group(w, 0);
     write_edges(w);
     write_mistakes(w);

@@ -2,7 +2,8 @@
  *
  * Scopes are clusters. A scope that is not opened is one box that tells how many ops and parameters
  * it holds. Scopes of one kind that stand side by side and are built alike (layer0, layer1, layer2)
- * are drawn once with "x 3". What is derived (gradients, inverses) has a cluster of its own. */
+ * are drawn once with "x 3". Gradients have a cluster of their own. What more than four boxes read
+ * (a mask, a source sentence) is given a sign instead of arrows: "gives (1)", "reads (1)". */
 #ifndef WEIR_DRAW_H
 #define WEIR_DRAW_H
 
@@ -14,13 +15,21 @@ typedef struct wr_draw_options {
     const bool *live;  /* per node: is it drawn? NULL: all (wr_program_live, wr_live_nodes) */
     bool forward_only; /* leave out what was derived: gradients, inverses, recomputed nodes */
     bool every_repeat; /* draw each of the scopes that are alike */
+    bool every_view;  /* draw rows that only rename bytes, too (a reshape); else arrows pass them */
+    bool every_arrow; /* draw all arrows from what many boxes read, instead of a sign */
+    /* Only this node and what it is made from, or what is made from it. A node's name as messages
+     * have it ("prior.step0.matmul"; several nodes may have it) or its number; NULL: all. With
+     * both, what lies between the two. */
+    const char *ancestors, *descendants;
+    bool only_parameters;      /* only parameters, in their scopes, without arrows */
     const wr_binding *binding; /* adds sizes, flops and bytes of one run; NULL: symbols only */
     const char *title;         /* NULL: none */
 } wr_draw_options;
 
 /* Append the picture as text in Graphviz' language. A graph with mistakes is drawn as far as it was
- * built, with the messages. Errors: WR_ERR_INPUT (no such scope; the message lists those there
- * are), WR_ERR_MEMORY. The text is the same for the same graph. */
+ * built; each mistake is a red box with its message, behind the operands that the message names.
+ * Errors: WR_ERR_INPUT (no such scope, no such node; the message lists those there are, or like
+ * it), WR_ERR_MEMORY. The text is the same for the same graph. */
 wr_status wr_draw_dot(const wr_graph *g, const wr_draw_options *o, wr_str *out, wr_error *err);
 
 /* Lay out text in Graphviz' language and write it to `path`, whole or not at all. `format` is dot

@@ -101,21 +101,21 @@ static bool split_name(const char *name, size_t *stem, long *number) {
     return true;
 }
 
-/* A later sibling of `rep` with the same stem and that number, alike and not yet folded. */
-static uint32_t find_member(const wr__picture *p, uint32_t rep, size_t stem, long number) {
+/* The next sibling of `end` when it has rep's stem and that number and is alike. Only neighbours
+ * are drawn as one: what stands between two others would have arrows into their box and out of it.
+ */
+static uint32_t find_member(const wr__picture *p, uint32_t rep, uint32_t end, size_t stem,
+                            long number) {
     const char *name = wr_scope_name(p->g, p->group[rep].scope);
-    uint32_t c = p->group[rep].sibling;
-    for (; c != WR__NONE; c = p->group[c].sibling) {
-        const char *other = wr_scope_name(p->g, p->group[c].scope);
-        size_t other_stem;
-        long other_number;
-        if (p->group[c].alike != c || p->group[c].derived != p->group[rep].derived) continue;
-        if (!split_name(other, &other_stem, &other_number)) continue;
-        if (other_number != number || other_stem != stem || memcmp(name, other, stem) != 0)
-            continue;
-        return groups_alike(p, rep, c) ? c : WR__NONE;
-    }
-    return WR__NONE;
+    uint32_t c = p->group[end].sibling;
+    if (c == WR__NONE || p->group[c].derived != p->group[rep].derived) return WR__NONE;
+    const char *other = wr_scope_name(p->g, p->group[c].scope);
+    size_t other_stem;
+    long other_number;
+    if (!split_name(other, &other_stem, &other_number)) return WR__NONE;
+    if (other_number != number || other_stem != stem || memcmp(name, other, stem) != 0)
+        return WR__NONE;
+    return groups_alike(p, rep, c) ? c : WR__NONE;
 }
 
 static void fold_into(wr__picture *p, uint32_t rep, uint32_t member) {
@@ -126,15 +126,15 @@ static void fold_into(wr__picture *p, uint32_t rep, uint32_t member) {
     p->group[rep].repeats++;
 }
 
-/* Fold what follows `rep` in its numbering: up (gradients come in falling order: down too). */
+/* Fold what follows `rep` in its numbering: up, or down, as gradients come in falling order. */
 static void fold_run(wr__picture *p, uint32_t rep) {
     size_t stem;
     long number;
     if (!split_name(wr_scope_name(p->g, p->group[rep].scope), &stem, &number)) return;
-    for (long step = 1; step >= -1; step -= 2) {
-        uint32_t end = rep;
+    for (long step = 1; step >= -1 && p->group[rep].repeats == 1; step -= 2) {
+        uint32_t end = rep, member;
         for (long k = number + step; k >= 0; k += step) {
-            uint32_t member = find_member(p, rep, stem, k);
+            member = find_member(p, rep, end, stem, k);
             if (member == WR__NONE) break;
             fold_into(p, rep, member);
             end = member;

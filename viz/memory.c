@@ -155,25 +155,45 @@ static void find_peak(wr__memory *m) {
     }
 }
 
-/* Largest at the peak first: the order, and where each went. */
-static bool sort_holders(wr__memory *m) {
-    uint32_t *place = malloc(m->n_holders * sizeof *place);
-    wr__holder *sorted = malloc(m->n_holders * sizeof *sorted);
-    bool ok = place != NULL && sorted != NULL;
-    for (size_t i = 0; ok && i < m->n_holders; i++) {
-        uint32_t before = 0;
+/* Is `a` before `b`? Those that hold most at some step are first, as far as `shown` goes; among
+ * them and among the others those that hold most at the peak. */
+static bool comes_before(const wr__memory *m, const size_t *above, size_t shown, size_t a,
+                         size_t b) {
+    const wr__holder *x = &m->holder[a], *y = &m->holder[b];
+    bool first = above[a] < shown, second = above[b] < shown;
+    if (first != second) return first;
+    if (x->peak != y->peak) return x->peak > y->peak;
+    if (x->most != y->most) return x->most > y->most;
+    return a < b;
+}
+
+/* How many hold more at some step, per holder. */
+static void rank_by_most(const wr__memory *m, size_t *above) {
+    for (size_t i = 0; i < m->n_holders; i++) {
+        above[i] = 0;
         for (size_t k = 0; k < m->n_holders; k++) {
-            const wr__holder *a = &m->holder[k], *b = &m->holder[i];
-            bool same = a->peak == b->peak && a->most == b->most;
-            before +=
-                a->peak > b->peak || (a->peak == b->peak && a->most > b->most) || (same && k < i);
+            double a = m->holder[k].most, b = m->holder[i].most;
+            above[i] += a > b || (a == b && k < i);
         }
-        place[i] = before;
-        sorted[before] = m->holder[i];
+    }
+}
+
+/* Put the holders in order, and say it to the buffers. */
+static bool sort_holders(wr__memory *m, size_t shown) {
+    size_t *above = malloc(m->n_holders * sizeof *above);
+    uint32_t *place = calloc(m->n_holders, sizeof *place);
+    wr__holder *sorted = malloc(m->n_holders * sizeof *sorted);
+    bool ok = above != NULL && place != NULL && sorted != NULL;
+    if (ok) rank_by_most(m, above);
+    for (size_t i = 0; ok && i < m->n_holders; i++) {
+        for (size_t k = 0; k < m->n_holders; k++)
+            place[i] += k != i && comes_before(m, above, shown, k, i);
+        sorted[place[i]] = m->holder[i];
     }
     for (size_t i = 0; ok && i < m->n_buffers; i++)
         m->buffer[i].holder = place[m->buffer[i].holder];
     if (ok) memcpy(m->holder, sorted, m->n_holders * sizeof *sorted);
+    free(above);
     free(place);
     free(sorted);
     return ok;
@@ -192,7 +212,8 @@ static void sum_others(wr__memory *m) {
     }
 }
 
-wr_status wr__memory_begin(wr__memory *m, const wr_plan *p, int depth, wr_error *err) {
+wr_status wr__memory_begin(wr__memory *m, const wr_plan *p, int depth, size_t shown,
+                           wr_error *err) {
     *m = (wr__memory){.p = p, .steps = p->n_steps > 0 ? p->n_steps : 1};
     size_t cap = 0;
     bool ok = wr_scope_groups_new(&m->groups, p->g, depth);
@@ -205,7 +226,7 @@ wr_status wr__memory_begin(wr__memory *m, const wr_plan *p, int depth, wr_error 
     if (!ok) return wr_fail_memory(err, "the memory of a plan", (size_t)m->steps * sizeof(double));
     find_peak(m);
     sum_others(m);
-    if (!sort_holders(m)) return wr_fail_memory(err, "the memory of a plan", n);
+    if (!sort_holders(m, shown)) return wr_fail_memory(err, "the memory of a plan", n);
     return WR_OK;
 }
 

@@ -18,7 +18,7 @@ typedef struct wr__holder {
 
 typedef struct wr__buffer {
     uint32_t node;   /* the node that made it; of a workspace the step's */
-    uint32_t holder; /* before sorting: see wr__memory.rank */
+    uint32_t holder; /* index in wr__memory.holder */
     size_t offset, bytes;
     int first, last;
     bool workspace;
@@ -27,7 +27,7 @@ typedef struct wr__buffer {
 typedef struct wr__memory {
     const wr_plan *p;
     wr_scope_groups groups;
-    wr__holder *holder; /* largest at the peak first */
+    wr__holder *holder; /* see wr__memory_begin */
     size_t n_holders;
     wr__buffer *buffer; /* largest first */
     size_t n_buffers;
@@ -36,8 +36,9 @@ typedef struct wr__memory {
     double parameters, states, constants, inputs; /* bytes outside of the arena */
 } wr__memory;
 
-/* Gather; call wr__memory_end() after a failure, too. */
-wr_status wr__memory_begin(wr__memory *m, const wr_plan *p, int depth, wr_error *err);
+/* Gather; call wr__memory_end() after a failure, too. The first `shown` holders are those that hold
+ * most at some step, though it be not the peak. */
+wr_status wr__memory_begin(wr__memory *m, const wr_plan *p, int depth, size_t shown, wr_error *err);
 void wr__memory_end(wr__memory *m);
 
 /* The node to name for a node's value: the op whose further output it is. */

@@ -21,7 +21,7 @@ enum {
     HEAD = 13,
     LEGEND_COLUMNS = 2,
     SERIES = WR__SVG_FILLS,
-    RECTANGLES = 4000 /* in the map: the largest buffers */
+    RECTANGLES = 6000 /* in the map: the largest buffers */
 };
 #define REST "#bdbdbd"
 
@@ -65,6 +65,14 @@ static bool has_rest(const page *p) {
     return false;
 }
 
+/* Write what was gathered, and empty it. */
+static void add_cell(const page *p, double x, double y, const char *anchor, wr_str *text,
+                     double most) {
+    wr__svg_text(p->out, x, y, WR__SVG_TEXT, anchor, wr_str_text(text), most);
+    p->out->oom = p->out->oom || text->oom;
+    wr_str_clear(text);
+}
+
 static void add_legend_entry(const page *p, size_t at, double top, const char *name,
                              const char *fill, double peak) {
     double column = (WIDTH - 2.0 * MARGIN) / LEGEND_COLUMNS;
@@ -73,12 +81,10 @@ static void add_legend_entry(const page *p, size_t at, double top, const char *n
     wr_str text = {0};
     wr__svg_rect(p->out, x, y - 9, 12, 11, fill);
     wr__memory_print_bytes(&text, peak);
-    wr__svg_text(p->out, x + 80, y, WR__SVG_TEXT, "end", wr_str_text(&text), 64);
-    wr_str_clear(&text);
+    add_cell(p, x + 80, y, "end", &text, 64);
     wr_str_add(&text, "%.1f%%", p->m->peak > 0 ? 100 * peak / p->m->peak : 0);
-    wr__svg_text(p->out, x + 124, y, WR__SVG_TEXT, "end", wr_str_text(&text), 44);
+    add_cell(p, x + 124, y, "end", &text, 44);
     wr__svg_text(p->out, x + 132, y, WR__SVG_TEXT, "start", name, column - 140);
-    p->out->oom = p->out->oom || text.oom;
     wr_str_free(&text);
 }
 
@@ -253,6 +259,18 @@ static void add_areas(const page *p, double top) {
 
 /* ---- the map of the arena ---- */
 
+static void add_tooltip(const page *p, const wr__buffer *b) {
+    wr_str text = {0};
+    wr__memory_print_name(p->m->p, b, &text);
+    wr_str_add(&text, "\n");
+    wr__memory_print_bytes(&text, (double)b->bytes);
+    wr_str_add(&text, ", steps %d to %d\n", b->first + 1, b->last + 1);
+    wr__memory_print_line(p->m->p, b, &text);
+    wr__escape_html(p->out, wr_str_text(&text));
+    p->out->oom = p->out->oom || text.oom;
+    wr_str_free(&text);
+}
+
 static void add_map(const page *p, double top) {
     wr__axis up;
     double arena = (double)p->m->p->arena_bytes;
@@ -263,34 +281,23 @@ static void add_map(const page *p, double top) {
         const wr__buffer *b = &p->m->buffer[i];
         double height = (double)b->bytes * scale,
                width = place(p, b->last + 1) - place(p, b->first);
-        if (height < 0.3 || width < 0.05) continue;
+        if (height < 0.05 || width < 0.05) continue;
         wr_str_add(p->out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\"",
                    place(p, b->first), top + MAP_HEIGHT - (double)b->offset * scale - height, width,
                    height, fill_of(p, b->holder));
-        wr_str_add(p->out, " stroke=\"#ffffff\" stroke-width=\"%.1f\"><title>",
-                   height > 3 && width > 3 ? 0.4 : 0);
-        wr_str text = {0};
-        wr__memory_print_name(p->m->p, b, &text);
-        wr_str_add(&text, "\n");
-        wr__memory_print_bytes(&text, (double)b->bytes);
-        wr_str_add(&text, ", steps %d to %d\n", b->first + 1, b->last + 1);
-        wr__memory_print_line(p->m->p, b, &text);
-        wr__escape_html(p->out, wr_str_text(&text));
-        p->out->oom = p->out->oom || text.oom;
-        wr_str_free(&text);
+        if (height > 3 && width > 3) wr_str_add(p->out, " stroke=\"#fff\" stroke-width=\"0.4\"");
+        if (height < 0.5) {
+            wr_str_add(p->out, "/>\n");
+            continue;
+        }
+        wr_str_add(p->out, "><title>");
+        add_tooltip(p, b);
         wr_str_add(p->out, "</title></rect>\n");
     }
     add_step_axis(p, top + MAP_HEIGHT);
 }
 
 /* ---- the largest buffers ---- */
-
-static void add_cell(const page *p, double x, double y, const char *anchor, wr_str *text,
-                     double most) {
-    wr__svg_text(p->out, x, y, WR__SVG_TEXT, anchor, wr_str_text(text), most);
-    p->out->oom = p->out->oom || text->oom;
-    wr_str_clear(text);
-}
 
 static void add_buffers(const page *p, int top_n, double top) {
     wr_str text = {0};
@@ -302,9 +309,9 @@ static void add_buffers(const page *p, int top_n, double top) {
         wr__memory_print_bytes(&text, (double)b->bytes);
         add_cell(p, MARGIN + 80, y, "end", &text, 64);
         wr_str_add(&text, "steps %d\xE2\x80\x93%d", b->first + 1, b->last + 1);
-        add_cell(p, MARGIN + 200, y, "end", &text, 114);
+        add_cell(p, MARGIN + 214, y, "end", &text, 134);
         wr__memory_print_name(p->m->p, b, &text);
-        add_cell(p, MARGIN + 212, y, "start", &text, 340);
+        add_cell(p, MARGIN + 226, y, "start", &text, 330);
         wr__memory_print_type(p->m->p, b, &text);
         add_cell(p, MARGIN + 560, y, "start", &text, 170);
         wr__memory_print_line(p->m->p, b, &text);
@@ -366,7 +373,7 @@ static void add_page(page *p, const wr_memory_options *o) {
 wr_status wr_memory_svg(const wr_plan *plan, const wr_memory_options *o, wr_str *out,
                         wr_error *err) {
     wr__memory m;
-    wr_status status = wr__memory_begin(&m, plan, o->depth, err);
+    wr_status status = wr__memory_begin(&m, plan, o->depth, SERIES - 1, err);
     if (status == WR_OK) {
         page p = {
             .m = &m, .out = out, .x = MARGIN + LEFT, .width = WIDTH - 2.0 * MARGIN - LEFT - RIGHT};

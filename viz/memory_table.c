@@ -38,7 +38,7 @@ static void add_buffer(const wr__memory *m, const wr__buffer *b, wr_str *out) {
 wr_status wr_memory_table(const wr_plan *p, const wr_memory_options *o, wr_str *out,
                           wr_error *err) {
     wr__memory m;
-    wr_status status = wr__memory_begin(&m, p, o->depth, err);
+    wr_status status = wr__memory_begin(&m, p, o->depth, 0, err);
     if (status == WR_OK) {
         wr__memory_print_sum(&m, out);
         wr_str_add(out, "\n\n");

@@ -4,7 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_derived(const wr_node *x) { return x->role != WR_FORWARD && x->role != WR_FUSED; }
+bool wr__node_is_derived(const wr_node *x) { return x->role != WR_FORWARD && x->role != WR_FUSED; }
+
+/* Inverses and their log-determinants stand in the scope that they are derived from. */
+static bool is_apart(const wr_node *x) {
+    return x->role == WR_GRADIENT || x->role == WR_RECOMPUTED;
+}
 
 /* ---- groups ---- */
 
@@ -99,7 +104,9 @@ static void sum_groups(wr__picture *p) {
         const wr_node *x = wr_node_at(p->g, id);
         wr__group *group = &p->group[p->group_of[id]];
         group->n++;
-        group->ops += !(x->op->traits & WR_SOURCE) && x->op != &wr_op_output;
+        bool is_op = !(x->op->traits & WR_SOURCE) && x->op != &wr_op_output;
+        group->ops += is_op;
+        group->derived_ops += is_op && wr__node_is_derived(x);
         group->flops += p->flops[id];
         group->bytes += p->bytes[id];
         double elements = x->op == &wr_op_param ? 1 : 0;
@@ -112,6 +119,7 @@ static void sum_groups(wr__picture *p) {
         wr__group *to = &p->group[from->parent];
         to->n += from->n;
         to->ops += from->ops;
+        to->derived_ops += from->derived_ops;
         to->flops += from->flops;
         to->bytes += from->bytes;
         to->parameters += from->parameters;
@@ -124,7 +132,7 @@ static bool make_groups(wr__picture *p, scope_map *m) {
     for (uint32_t id = 1; id < p->n_nodes; id++) {
         const wr_node *x = wr_node_at(p->g, id);
         if (!p->drawn[id]) continue;
-        p->group_of[id] = group_for(p, m, x->scope, is_derived(x));
+        p->group_of[id] = group_for(p, m, x->scope, is_apart(x));
         if (p->group_of[id] == WR__NONE) return false;
     }
     uint32_t next = 0;
@@ -228,6 +236,12 @@ static uint32_t add_cell(wr__picture *p, bool is_group, uint32_t index, uint32_t
     return id;
 }
 
+bool wr__view_is_passed(const wr__picture *p, uint32_t id) {
+    const wr_node *x = wr_node_at(p->g, id);
+    bool renames = (x->op->traits & WR_VIEW) && !(x->op->traits & WR_STATEFUL);
+    return renames && !p->o->every_view && x->name == 0 && p->drawn[wr_node_inputs(p->g, id)[0]];
+}
+
 /* The cell of a node that is drawn itself (not through an alike one). Makes it when new. */
 static uint32_t cell_for(wr__picture *p, uint32_t id) {
     const wr_node *x = wr_node_at(p->g, id);
@@ -238,7 +252,8 @@ static uint32_t cell_for(wr__picture *p, uint32_t id) {
             closed->cell = add_cell(p, true, group->closed, closed->parent);
         return closed->cell;
     }
-    if (x->op == &wr_op_output) return p->cell_of[p->same[wr_node_inputs(p->g, id)[0]]];
+    if (x->op == &wr_op_output || wr__view_is_passed(p, id))
+        return p->cell_of[p->same[wr_node_inputs(p->g, id)[0]]];
     return add_cell(p, false, id, p->group_of[id]);
 }
 
@@ -302,6 +317,7 @@ static int by_cells(const void *left, const void *right) {
     if (a->from != b->from) return a->from < b->from ? -1 : 1;
     if (a->to != b->to) return a->to < b->to ? -1 : 1;
     if (a->next != b->next) return a->next ? 1 : -1;
+    if (a->told != b->told) return a->told ? 1 : -1;
     return a->tensor < b->tensor ? -1 : a->tensor > b->tensor;
 }
 
@@ -316,7 +332,6 @@ static bool make_edges(wr__picture *p) {
             if (!add_edge(p, tensor, id)) return false;
         }
     }
-    if (p->n_edges > 0) qsort(p->edge, p->n_edges, sizeof *p->edge, by_cells);
     return true;
 }
 
@@ -336,36 +351,24 @@ static bool allocate(wr__picture *p) {
            p->bytes;
 }
 
-static bool choose_nodes(wr__picture *p) {
-    bool out_of_memory = false;
-    for (uint32_t id = 1; id < p->n_nodes && !out_of_memory; id++) {
-        p->same[id] = id;
-        p->drawn[id] = (p->o->live == NULL || p->o->live[id]) &&
-                       !(p->o->forward_only && is_derived(wr_node_at(p->g, id)));
-        if (p->drawn[id] && p->o->binding != NULL)
-            wr__node_cost(p->g, id, p->o->binding, &p->flops[id], &p->bytes[id], &out_of_memory);
-    }
-    /* Outputs stand with the node that makes them, also where only one of them is live. */
-    for (uint32_t id = 1; id < p->n_nodes; id++)
-        if (p->drawn[id] && wr_node_at(p->g, id)->op == &wr_op_output)
-            p->drawn[wr_node_inputs(p->g, id)[0]] = true;
-    return !out_of_memory;
-}
-
 wr_status wr__picture_begin(wr__picture *p, const wr_graph *g, const wr_draw_options *o,
                             wr_error *err) {
     *p = (wr__picture){.g = g, .o = o, .n_nodes = wr_node_count(g)};
     scope_map scopes = {.n = 1};
-    bool ok = allocate(p) && choose_nodes(p) && make_groups(p, &scopes);
+    if (!allocate(p)) return wr_fail_memory(err, "a picture", p->n_nodes * sizeof(wr__cell));
+    wr_status status = wr__picture_select(p, err);
+    if (status != WR_OK) return status;
+    bool ok = make_groups(p, &scopes);
     free(scopes.group[0]);
     free(scopes.group[1]);
     if (!ok) return wr_fail_memory(err, "a picture", p->n_nodes * sizeof(wr__cell));
-    wr_status status = find_focus(p, err);
+    status = find_focus(p, err);
     if (status != WR_OK) return status;
     wr__picture_fold(p);
     open_groups(p);
-    if (!make_cells(p) || !make_edges(p))
+    if (!make_cells(p) || !make_edges(p) || !wr__picture_sign(p))
         return wr_fail_memory(err, "a picture", p->n_nodes * sizeof(wr__cell));
+    if (p->n_edges > 0) qsort(p->edge, p->n_edges, sizeof *p->edge, by_cells);
     return WR_OK;
 }
 
@@ -381,5 +384,8 @@ void wr__picture_end(wr__picture *p) {
     free(p->group);
     free(p->cell);
     free(p->edge);
+    free(p->sign);
+    free(p->gives);
+    free(p->reads);
     *p = (wr__picture){0};
 }

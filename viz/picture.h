@@ -23,7 +23,7 @@ typedef struct wr__group {
     uint32_t repeats;   /* so many groups alike are drawn as this one, itself included */
     uint32_t low, high; /* the run's groups with the smallest and largest number in their name */
     uint32_t closed;    /* the outermost closed group around it or itself; WR__NONE: none */
-    uint32_t ops;
+    uint32_t ops, derived_ops;
     double parameters, flops, bytes;      /* numbers of elements, operations, bytes */
     uint32_t cell, first_cell, last_cell; /* its own when closed; those in it when open */
 } wr__group;
@@ -35,11 +35,18 @@ typedef struct wr__cell {
     bool inside;    /* of the scope asked for */
     bool drawn;     /* inside, or touching what is inside */
     bool is_result; /* nobody reads it */
+    uint32_t kept;  /* of the gradient: values of the forward part that it reads, without arrows */
 } wr__cell;
+
+/* A cell reads what has this sign (from 1). */
+typedef struct wr__reading {
+    uint32_t cell, sign;
+} wr__reading;
 
 typedef struct wr__edge {
     uint32_t from, to; /* cells */
     bool next;         /* from one of several scopes drawn as one to the next of them */
+    bool told;         /* without an arrow: by a sign, or as one of those kept for the gradient */
     uint32_t tensor;   /* the node whose value goes along */
 } wr__edge;
 
@@ -57,9 +64,27 @@ typedef struct wr__picture {
     uint32_t focus, derived_focus; /* groups of the scope asked for; WR__NONE: none */
     wr__cell *cell;
     size_t n_cells, cap_cells;
-    wr__edge *edge; /* sorted by cells, then tensors */
+    wr__edge *edge; /* sorted by cells, those with an arrow first, then by tensors */
     size_t n_edges, cap_edges;
+    uint32_t *sign; /* per node: its sign, from 1; 0: none */
+    uint32_t n_signs;
+    wr__reading *gives, *reads; /* sorted by cell, then sign; no two are the same */
+    size_t n_gives, n_reads;
 } wr__picture;
+
+/* Derived from another part of the graph: gradients, inverses, values made again. */
+bool wr__node_is_derived(const wr_node *x);
+/* A row that only renames bytes and has no box: arrows go on from what it reads. */
+bool wr__view_is_passed(const wr__picture *p, uint32_t id);
+
+/* Choose the nodes that are drawn, as the options say. */
+wr_status wr__picture_select(wr__picture *p, wr_error *err);
+
+/* Choose the edges that have no arrow: those from the forward part to its gradient, which are
+ * counted, and those from what many cells read, which get signs. False when memory is out. */
+bool wr__picture_sign(wr__picture *p);
+/* Is the cell in the tree of the gradient? */
+bool wr__cell_is_apart(const wr__picture *p, uint32_t cell);
 
 /* Make the picture's groups, cells and edges. Call wr__picture_end() after a failure too. */
 wr_status wr__picture_begin(wr__picture *p, const wr_graph *g, const wr_draw_options *o,
