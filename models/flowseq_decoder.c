@@ -246,7 +246,7 @@ static wr_status keep_scores(wr_flowseq_decoder *d, const wr_tensor *p, wr_error
         if (isnan(d->scores[i]))
             return wr_fail(err, WR_ERR_INPUT,
                            "the model's output is not finite; its parameters hold infinite or "
-                           "undefined numbers");
+                           "undefined numbers (--trap-nan names the row)");
     }
     return WR_OK;
 }
@@ -381,7 +381,8 @@ static wr_status words_of(wr_flowseq_decoder *d, const wr__flowseq_rows *r, cons
             if (id[(size_t)i * (size_t)r->T + (size_t)t] == WR_PAD_ID)
                 return wr_fail(err, WR_ERR_INPUT,
                                "the model's output is not finite; its parameters hold infinite or "
-                               "undefined numbers, or its prior cannot be inverted");
+                               "undefined numbers, or its prior cannot be inverted (--trap-nan names "
+                               "the row)");
     *words = id;
     return WR_OK;
 }

@@ -228,7 +228,7 @@ static wr_status check_finite(const beam *b, int first_row, const wr_decoder_nex
         if (!isfinite(wr_real_value(next->total, row)))
             return wr_fail(err, WR_ERR_INPUT,
                            "sentence %zu: the model's output is not finite; its parameters hold "
-                           "infinite or undefined numbers",
+                           "infinite or undefined numbers (--trap-nan names the row)",
                            b->sentence + 1);
     return WR_OK;
 }
