@@ -217,7 +217,7 @@ static void tabs_differ(void **state) {
     assert_non_null(strstr(forward, "cross_entropy"));
     assert_null(strstr(inverse, "cross_entropy"));
     /* What decoding runs: noise goes in. Derived nodes are of the prior. */
-    assert_non_null(strstr(inverse, "normal"));
+    assert_non_null(strstr(inverse, "eps"));
     search_for(b, "prior inverse");
     is_empty_text(b, NO_OVERLAP);
     browser_no_complaints(b);
