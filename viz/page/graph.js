@@ -2,9 +2,12 @@
 
 const GROUP = {NAME: 0, PATH: 1, PARENT: 2, DERIVED: 3, FIRST: 4, N: 5, ALIKE: 6, REPEATS: 7,
                HIGH: 8, SIZE: 9};
-const KIND_CONSTANT = 3;
-const KIND_VIEW = 8;
-const KIND_CLOSED = 10;
+// Kinds of ops by the words of the legend; sources come first.
+const kindNamed = (word) => data.kinds.findIndex(([name]) => name === word);
+const KIND_PARAMETER = kindNamed('parameter');
+const KIND_CONSTANT = kindNamed('constant');
+const KIND_VIEW = kindNamed('view');
+const KIND_CLOSED = kindNamed('closed scope');
 const ROLES = ['', 'gradient', 'inverse', 'fused', 'computed again'];
 
 const text = (number) => data.strings[number];
@@ -91,7 +94,7 @@ class Graph {
 
   // Numbers of a parameter; 0 for other nodes.
   elements(i) {
-    if (this.kind(i) !== 1) return 0;
+    if (this.kind(i) !== KIND_PARAMETER) return 0;
     const dims = text(this.type[i]).match(/\d+(?=[,\]])/g) || [];
     return dims.reduce((product, size) => product * Number(size), 1);
   }

@@ -66,7 +66,7 @@ function showNode(view, i) {
            row('shape', type.replace(/^\w+ /, '')), row('dtype', type.split(' ')[0]),
            row('sizes', sizesText(type)),
            row('source', html('code', {class: 'source'}, text(graph.line[i]))),
-           row('parameter', kind === 1 ? `yes, ${count(elements)} numbers` : 'no'),
+           row('parameter', kind === KIND_PARAMETER ? `yes, ${count(elements)} numbers` : 'no'),
            row('operations', graph.flops && graph.flops[i] > 0 ? count(graph.flops[i]) : null),
            row('bytes moved', graph.bytes && graph.bytes[i] > 0 ? bytesText(graph.bytes[i]) : null),
            row('node', `${graph.id[i]}`),

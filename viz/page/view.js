@@ -2,7 +2,7 @@
 
 const FONT = {label: '600 12px system-ui, sans-serif', small: '10.5px system-ui, sans-serif',
               title: '600 12.5px system-ui, sans-serif'};
-const INK_DERIVED = data.kinds[13][2];
+const INK_DERIVED = data.kinds[kindNamed('derived')][2];
 
 const DERIVED_ROLES = new Set([1, 2, 4]);  // gradient, inverse, computed again
 const opsText = (n) => `${count(n)} op${n === 1 ? '' : 's'}`;
