@@ -1,48 +1,10 @@
 /* dot.c: a picture as text in Graphviz' language. */
+#include "viz/look.h"
 #include "viz/picture.h"
 
 #include <string.h>
 
-typedef enum kind {
-    INPUT,
-    PARAMETER,
-    STATE,
-    CONSTANT,
-    ELEMENTWISE,
-    REDUCE,
-    RANDOM,
-    STATEFUL,
-    VIEW,
-    OTHER,
-    CLOSED,
-    OUTSIDE,
-    RESULT,
-    DERIVED,
-    KIND_COUNT
-} kind;
-
-typedef struct look {
-    const char *word, *fill, *border;
-} look;
-
 static const char INK[] = "#455a64", DERIVED_INK[] = "#c2185b", RESULT_INK[] = "#1b5e20";
-
-static const look LOOKS[KIND_COUNT] = {
-    [INPUT] = {"input", "#bbdefb", INK},
-    [PARAMETER] = {"parameter", "#fff3c4", INK},
-    [STATE] = {"state", "#ffe082", INK},
-    [CONSTANT] = {"constant", "#eceff1", INK},
-    [ELEMENTWISE] = {"elementwise", "#dcedc8", INK},
-    [REDUCE] = {"reduction", "#ffccbc", INK},
-    [RANDOM] = {"random", "#e1bee7", INK},
-    [STATEFUL] = {"writes state", "#ef9a9a", INK},
-    [VIEW] = {"view", "#ffffff", INK},
-    [OTHER] = {"other op", "#b2dfdb", INK},
-    [CLOSED] = {"closed scope", "#cfd8dc", INK},
-    [OUTSIDE] = {"outside the scope", "#fafafa", "#9e9e9e"},
-    [RESULT] = {"result", "#ffffff", RESULT_INK},
-    [DERIVED] = {"derived", "#ffffff", DERIVED_INK},
-};
 
 /* Clusters get darker inside. */
 static const char *const CLUSTER_FILL[] = {"#f7f9fa", "#eef2f4", "#e4eaed", "#dae2e6"};
@@ -52,20 +14,8 @@ typedef struct writer {
     const wr_graph *g;
     wr_str *out;
     wr_str text; /* for what is being escaped */
-    bool used[KIND_COUNT];
+    bool used[WR__KIND_COUNT];
 } writer;
-
-static kind kind_of(const wr_op *op) {
-    if (op == &wr_op_input) return INPUT;
-    if (op == &wr_op_param) return PARAMETER;
-    if (op == &wr_op_state) return STATE;
-    if (op->traits & WR_SOURCE) return CONSTANT;
-    if (op->traits & WR_STATEFUL) return STATEFUL;
-    if (op->traits & WR_RANDOM) return RANDOM;
-    if (op->traits & WR_REDUCE) return REDUCE;
-    if (op->traits & WR_ELEMENTWISE) return ELEMENTWISE;
-    return op->traits & WR_VIEW ? VIEW : OTHER;
-}
 
 /* Append ` name="TEXT"` with what was gathered in `text`, and empty that. */
 static void flush_text(writer *w, const char *name) {
@@ -331,16 +281,16 @@ static void print_cell_id(writer *w, uint32_t id) {
     wr_str_add(w->out, "%s%u", cell->is_group ? "s" : "n", (unsigned)cell->index);
 }
 
-static void write_cell_look(writer *w, kind kind, bool derived, bool is_result) {
-    const char *border = derived ? DERIVED_INK : is_result ? RESULT_INK : LOOKS[kind].border;
-    wr_str_add(w->out, " fillcolor=\"%s\"", LOOKS[kind].fill);
-    if (border != LOOKS[CONSTANT].border) wr_str_add(w->out, " color=\"%s\"", border);
+static void write_cell_look(writer *w, wr__kind kind, bool derived, bool is_result) {
+    const char *border = derived ? DERIVED_INK : is_result ? RESULT_INK : wr__looks[kind].border;
+    wr_str_add(w->out, " fillcolor=\"%s\"", wr__looks[kind].fill);
+    if (strcmp(border, INK) != 0) wr_str_add(w->out, " color=\"%s\"", border);
     if (is_result) wr_str_add(w->out, " penwidth=2.5");
-    if (kind == OUTSIDE) wr_str_add(w->out, " style=\"filled,rounded,dashed\"");
-    if (kind == CLOSED) wr_str_add(w->out, " peripheries=2");
+    if (kind == WR__KIND_OUTSIDE) wr_str_add(w->out, " style=\"filled,rounded,dashed\"");
+    if (kind == WR__KIND_CLOSED) wr_str_add(w->out, " peripheries=2");
     w->used[kind] = true;
-    w->used[DERIVED] |= derived;
-    w->used[RESULT] |= is_result;
+    w->used[WR__KIND_DERIVED] |= derived;
+    w->used[WR__KIND_RESULT] |= is_result;
 }
 
 static void write_cell(writer *w, uint32_t id) {
@@ -350,7 +300,7 @@ static void write_cell(writer *w, uint32_t id) {
     print_cell_id(w, id);
     wr_str_add(w->out, " [");
     bool derived, source = false;
-    kind kind = CLOSED;
+    wr__kind kind = WR__KIND_CLOSED;
     if (cell->is_group) {
         print_group_label(w, cell->index, cell->inside);
         print_signs(w, id);
@@ -364,12 +314,12 @@ static void write_cell(writer *w, uint32_t id) {
         flush_text(w, "label");
         print_node_tooltip(w, cell->index);
         derived = wr__node_is_derived(x);
-        kind = kind_of(x->op);
+        kind = wr__kind_of(x->op);
         source = (x->op->traits & WR_SOURCE) != 0;
     }
     flush_text(w, "tooltip");
     bool is_result = cell->is_result && cell->inside && !source && !w->p->o->only_parameters;
-    write_cell_look(w, cell->inside ? kind : OUTSIDE, derived, is_result);
+    write_cell_look(w, cell->inside ? kind : WR__KIND_OUTSIDE, derived, is_result);
     wr_str_add(w->out, "];\n");
 }
 
@@ -563,7 +513,7 @@ static void write_mistakes(writer *w) {
 
 enum { LEGEND_COLUMNS = 4 };
 
-static void write_legend_cell(writer *w, int n, const look *l, int border) {
+static void write_legend_cell(writer *w, int n, const wr__look *l, int border) {
     if (n % LEGEND_COLUMNS == 0) wr_str_add(w->out, "%s<TR>", n > 0 ? "</TR>" : "");
     wr_str_add(w->out, "<TD BORDER=\"%d\" BGCOLOR=\"%s\" COLOR=\"%s\">%s</TD>", border, l->fill,
                l->border, l->word);
@@ -571,10 +521,12 @@ static void write_legend_cell(writer *w, int n, const look *l, int border) {
 
 static void write_legend(writer *w) {
     int n = 0;
-    for (int k = 0; k < KIND_COUNT; k++) {
-        if (w->used[k]) write_legend_cell(w, n++, &LOOKS[k], k == RESULT || k == DERIVED ? 2 : 1);
+    for (int k = 0; k < WR__KIND_COUNT; k++) {
+        if (w->used[k])
+            write_legend_cell(w, n++, &wr__looks[k],
+                              k == WR__KIND_RESULT || k == WR__KIND_DERIVED ? 2 : 1);
     }
-    static const look MISTAKE = {"mistake", "#ffcdd2", "#b71c1c"};
+    static const wr__look MISTAKE = {"mistake", "#ffcdd2", "#b71c1c"};
     if (!wr_graph_ok(w->g)) write_legend_cell(w, n++, &MISTAKE, 2);
     if (n > 0) wr_str_add(w->out, "</TR>");
 }

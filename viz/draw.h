@@ -35,8 +35,8 @@ wr_status wr_draw_dot(const wr_graph *g, const wr_draw_options *o, wr_str *out, 
 /* Lay out text in Graphviz' language and write it to `path`, whole or not at all. `format` is dot
  * (the text as it is, without layout), svg, png or pdf. Errors: WR_ERR_INPUT when the text is
  * broken or the format unknown; WR_ERR_LIBRARY when Weir was built without Graphviz (the message
- * says what to install), or Graphviz cannot write the format, crashes, or finds no layout in 120 s;
- * WR_ERR_IO, WR_ERR_MEMORY. Works in a child process. */
+ * says what to install), or Graphviz cannot write the format, crashes, or finds no layout in 120 s
+ * of processor time; WR_ERR_IO, WR_ERR_MEMORY. Works in a child process. */
 wr_status wr_draw_write(const char *dot, const char *format, const char *path, wr_error *err);
 
 /* Both: draw a graph into a file. */

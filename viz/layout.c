@@ -8,6 +8,7 @@
 #include <gvc.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,8 +52,10 @@ enum { LAYOUT_SECONDS = 120 };
 /* In the child: lay out, hand the outcome to the parent. Nothing is freed: the process ends. */
 WR_NORETURN static void run_child(int out, const char *dot, const char *format, const char *path) {
     wr_error outcome = {0};
-    signal(SIGALRM, SIG_DFL);
-    alarm(LAYOUT_SECONDS);
+    struct rlimit limit = {.rlim_cur = LAYOUT_SECONDS, .rlim_max = LAYOUT_SECONDS + 5};
+    signal(SIGXCPU, SIG_DFL);
+    setrlimit(RLIMIT_CPU, &limit); /* not by the clock: other programs may keep the processor */
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for it then */
     outcome.status = layout_here(dot, format, path, &outcome);
     const char *at = (const char *)&outcome;
@@ -82,9 +85,10 @@ static bool read_outcome(int in, wr_error *outcome) {
 
 /* Why the child ended without a word. */
 static wr_status explain_end(int how, const char *path, wr_error *err) {
-    if (WIFSIGNALED(how) && WTERMSIG(how) == SIGALRM)
+    if (WIFSIGNALED(how) && WTERMSIG(how) == SIGXCPU)
         return wr_fail(err, WR_ERR_LIBRARY,
-                       "%s: Graphviz found no layout in %d s; draw less: open fewer levels, one "
+                       "%s: Graphviz found no layout in %d s of processor time; draw less: open "
+                       "fewer levels, one "
                        "scope, or alike layers once; or write the format dot",
                        path, (int)LAYOUT_SECONDS);
     return wr_fail(err, WR_ERR_LIBRARY, "%s: Graphviz crashed; write the format dot instead", path);
