@@ -457,6 +457,30 @@ static void test_escaping(void **state) {
     wr_graph_free(g);
 }
 
+/* Any name is drawn: empty, long, of other scripts, words of Graphviz' language. */
+static void test_odd_names(void **state) {
+    (void)state;
+    static char longest[5000];
+    memset(longest, 'x', sizeof longest - 1);
+    const char *const names[] = {"",       longest,     "a.b",  "digraph", "subgraph cluster_1 {",
+                                 "x -> y", "\\N\\L\\G", "%s%n", "<b>",     "\xF0\x9F\x98\x80"};
+    wr_graph *g = wr_graph_new();
+    wr_dim dims[1] = {wr_n(2)};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        wr x = wr_input_at(HERE, g, names[i], WR_F32, 1, dims);
+        WR_SCOPE (g, "%s", names[i]) {
+            wr_named(wr_exp(x), "%s", names[i]);
+        }
+    }
+    wr_str out = {0};
+    for (int depth = 0; depth < 2; depth++) {
+        draw(g, &(wr_draw_options){.depth = depth, .title = names[depth]}, &out);
+        lay_out(&out);
+    }
+    wr_str_free(&out);
+    wr_graph_free(g);
+}
+
 static void test_mistakes(void **state) {
     (void)state;
     wr_graph *g = wr_graph_new();
@@ -563,17 +587,17 @@ static void test_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),         cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_depth),          cmocka_unit_test(test_every_repeat),
-        cmocka_unit_test(test_odd_layer),      cmocka_unit_test(test_no_neighbours),
-        cmocka_unit_test(test_scope),          cmocka_unit_test(test_gradient),
-        cmocka_unit_test(test_kept),           cmocka_unit_test(test_signs),
-        cmocka_unit_test(test_views),          cmocka_unit_test(test_ancestors),
-        cmocka_unit_test(test_unknown_node),   cmocka_unit_test(test_only_parameters),
-        cmocka_unit_test(test_live),           cmocka_unit_test(test_costs),
-        cmocka_unit_test(test_escaping),       cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_only_a_mistake), cmocka_unit_test(test_layout),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_golden),       cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_depth),        cmocka_unit_test(test_every_repeat),
+        cmocka_unit_test(test_odd_layer),    cmocka_unit_test(test_no_neighbours),
+        cmocka_unit_test(test_scope),        cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_kept),         cmocka_unit_test(test_signs),
+        cmocka_unit_test(test_views),        cmocka_unit_test(test_ancestors),
+        cmocka_unit_test(test_unknown_node), cmocka_unit_test(test_only_parameters),
+        cmocka_unit_test(test_live),         cmocka_unit_test(test_costs),
+        cmocka_unit_test(test_escaping),     cmocka_unit_test(test_odd_names),
+        cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_only_a_mistake),
+        cmocka_unit_test(test_layout),       cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
