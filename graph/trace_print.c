@@ -72,16 +72,36 @@ static Dwfl *open_process(void) {
     return dwfl;
 }
 
+/* The compilation unit of an address. GCC writes a table of them; for units of clang, which does
+ * not, they are asked one after the other. NULL: none with debug information. */
+static Dwarf_Die *unit_of(Dwfl_Module *module, Dwarf_Addr pc, Dwarf_Addr *bias) {
+    Dwarf_Die *unit = dwfl_module_addrdie(module, pc, bias);
+    if (unit != NULL && dwarf_haspc(unit, pc - *bias) > 0) return unit;
+    unit = NULL; /* in a mixture of both, the table gives the unit before */
+    while ((unit = dwfl_module_nextcu(module, unit, bias)) != NULL)
+        if (dwarf_haspc(unit, pc - *bias) > 0) return unit;
+    return NULL;
+}
+
+/* The file and line of an address of the unit. */
+static void find_line(Dwarf_Die *unit, Dwarf_Addr pc, frame *f) {
+    Dwarf_Line *line = unit == NULL ? NULL : dwarf_getsrc_die(unit, pc);
+    f->file = line == NULL ? NULL : dwarf_linesrc(line, NULL, NULL);
+    if (line != NULL) dwarf_lineno(line, &f->line);
+}
+
 /* Where the source folder ends in the names of files, by this function's own. */
 static void find_root(wr__symbols *s) {
     static const char own[] = "graph/trace_print.c";
     uintptr_t pc = (uintptr_t)&find_root;
     Dwfl_Module *module = dwfl_addrmodule(s->dwfl, pc);
-    Dwfl_Line *line = module == NULL ? NULL : dwfl_module_getsrc(module, pc);
-    const char *file = line == NULL ? NULL : dwfl_lineinfo(line, NULL, NULL, NULL, NULL, NULL);
-    size_t n = file == NULL ? 0 : strlen(file);
-    if (n < sizeof own - 1 || strcmp(file + n - (sizeof own - 1), own) != 0) return;
-    s->own_file = file;
+    Dwarf_Addr bias = 0;
+    frame f = {0};
+    Dwarf_Die *unit = module == NULL ? NULL : unit_of(module, pc, &bias);
+    find_line(unit, pc - bias, &f);
+    size_t n = f.file == NULL ? 0 : strlen(f.file);
+    if (n < sizeof own - 1 || strcmp(f.file + n - (sizeof own - 1), own) != 0) return;
+    s->own_file = f.file;
     s->root = n - (sizeof own - 1);
 }
 
@@ -166,10 +186,9 @@ static void caller_place(Dwarf_Die *inlined, Dwarf_Die *unit, frame *f) {
 
 /* The functions that were inlined at the address, from the innermost, each with its line; leaves in
  * `f` the place in the function that holds them all. */
-static void print_inlined(printer *t, Dwfl_Module *module, Dwarf_Addr pc, frame *f) {
-    Dwarf_Addr bias;
-    Dwarf_Die *unit = dwfl_module_addrdie(module, pc, &bias), *at, *around;
-    int n = unit == NULL ? 0 : dwarf_getscopes(unit, pc - bias, &at);
+static void print_inlined(printer *t, Dwarf_Die *unit, Dwarf_Addr pc, frame *f) {
+    Dwarf_Die *at, *around;
+    int n = unit == NULL ? 0 : dwarf_getscopes(unit, pc, &at);
     if (n <= 0) return;
     int m = dwarf_getscopes_die(&at[0], &around);
     for (int i = 0; i < m; i++) {
@@ -186,9 +205,10 @@ static void print_address(printer *t, uintptr_t pc) {
     Dwfl_Module *module = dwfl_addrmodule(t->symbols->dwfl, pc);
     if (module == NULL) return;
     frame f = {.function = dwfl_module_addrname(module, pc)};
-    Dwfl_Line *line = dwfl_module_getsrc(module, pc);
-    if (line != NULL) f.file = dwfl_lineinfo(line, NULL, &f.line, NULL, NULL, NULL);
-    print_inlined(t, module, pc, &f);
+    Dwarf_Addr bias = 0;
+    Dwarf_Die *unit = unit_of(module, pc, &bias);
+    find_line(unit, pc - bias, &f);
+    print_inlined(t, unit, pc - bias, &f);
     print_frame(t, f);
 }
 
