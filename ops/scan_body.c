@@ -278,7 +278,8 @@ int wr__scan_body_new(wr_loc loc, const wr_scan_spec *s, wr **constants, int *n_
         note_types(&w);
         *n_constants = w.b->n_const;
         w.b->steps = w.steps;
-        number = wr_graph_keep(g, w.b, body_release, 2);
+        /* its own graph, and its program's before and after the passes */
+        number = wr_graph_keep(g, w.b, body_release, 3);
     } else {
         body_release(w.b);
         if (declared) wr_no_memory(g);
