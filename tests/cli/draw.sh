@@ -1,26 +1,8 @@
 #!/usr/bin/env bash
 # weir draw: pictures of a recipe in every format, what is opened and folded, what is refused.
 # Usage: draw.sh WEIR SOURCE_FOLDER BUILD_FOLDER
-set -euo pipefail
-weir=$1
+source "$(dirname "$0")/common.bash"
 recipe=$2/recipes/transformer-tiny.yaml
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-    echo "draw.sh: $*" >&2
-    exit 1
-}
-
-# refuse STATUS "TEXT ON STDERR" ARGUMENTS...
-refuse() {
-    local status=$1 text=$2 got=0 said
-    shift 2
-    said=$("$weir" "$@" 2>&1 > out.txt) || got=$?
-    [ "$got" -eq "$status" ] || fail "weir $*: exit status $got, not $status: $said"
-    [[ $said == "weir: "*"$text"* ]] || fail "weir $*: said '$said', not '$text'"
-}
 
 # has N TEXT FILE: exactly N lines hold it.
 has() { [ "$(grep -cF -- "$2" "$3")" -eq "$1" ] || fail "$3: not $1 times '$2'"; }

@@ -17,8 +17,6 @@ small=(--set model.dim=16 --set model.ffn=16 --set model.heads=2 --set model.enc
     --set train.pretrain_updates=12 --set train.max_updates=24 --set train.kl_warmup=8
     --set train.report_every=4 --set train.checkpoint_every=5 --set train.valid_every=6
     --set train.valid_sentences=8 --set optim.lr=0.01 --set optim.pretrain_warmup=4)
-one_unit=(--set "prior.unit=[coupling halves up, actnorm, coupling time down]"
-    --set "prior.last_unit=[coupling alternate up]")
 
 # In the place of the calling shell, so that a kill hits the program itself.
 train() {
