@@ -138,6 +138,11 @@ void wr_bar_begin(wr_bar *p, double plain_gap) {
     p->last = p->began - plain_gap;
 }
 
+void wr_bar_resume(wr_bar *p, double fraction) {
+    p->began = wr_now();
+    p->before = fraction;
+}
+
 static size_t terminal_width(void) {
     struct winsize size;
     bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20;
@@ -174,7 +179,8 @@ void wr_bar_show(wr_bar *p, double fraction, const char *fmt, ...) {
     wr_str line = {0};
     if (p->terminal && fraction >= 0) add_bar(&line, fraction);
     wr_str_add(&line, "%s", what);
-    if (fraction > 0 && fraction < 1) add_time(&line, (now - p->began) * (1 - fraction) / fraction);
+    if (fraction > p->before && fraction < 1)
+        add_time(&line, (now - p->began) * (1 - fraction) / (fraction - p->before));
     if (p->terminal)
         fprintf(stderr, "\r\033[K%.*s", (int)terminal_width() - 1, wr_str_text(&line));
     else

@@ -95,12 +95,16 @@ typedef struct wr_bar {
     bool terminal;
     bool drawn;       /* a line stands on the terminal and must be cleared */
     double began;     /* wr_now() at the beginning */
+    double before;    /* fraction that was done then */
     double last;      /* when the last line was written */
     double plain_gap; /* seconds between plain lines */
 } wr_bar;
 
 /* `plain_gap`: seconds between lines when stderr is no terminal; 0 for every call a line. */
 void wr_bar_begin(wr_bar *p, double plain_gap);
+
+/* `fraction` was done before: the time left follows from what is done from now on. */
+void wr_bar_resume(wr_bar *p, double fraction);
 
 /* Show `fraction` (0..1; negative when unknown) of the work done and a text; adds a bar on a
  * terminal and the time left where the fraction is known. */

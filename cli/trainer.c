@@ -289,6 +289,7 @@ static wr_status loop(wr_trainer *t, wr_error *err) {
     wr_status status = WR_OK;
     t->began = wr_now();
     begin_sums(t);
+    wr_bar_resume(&t->bar, fraction_done(t));
     bool last =
         t->at->update >= t->recipe.train.max_updates || out_of_time(t) || out_of_patience(t);
     while (status == WR_OK && !last) {
