@@ -133,5 +133,6 @@ int wr_cmd_distill(int argc, char **argv);
 int wr_cmd_plot(int argc, char **argv);
 int wr_cmd_report(int argc, char **argv);
 int wr_cmd_diversity(int argc, char **argv);
+int wr_cmd_loss(int argc, char **argv);
 
 #endif

@@ -39,6 +39,9 @@ static const command COMMANDS[] = {
 #ifdef WEIR_HAVE_DIVERSITY
     {"diversity", "how much candidate translations differ", wr_cmd_diversity},
 #endif
+#ifdef WEIR_HAVE_LOSS
+    {"loss", "an objective of one sentence, its alignment and gradient", wr_cmd_loss},
+#endif
 #ifdef WEIR_HAVE_EVALUATE
     {"evaluate", "loss terms of a trained model on data", wr_cmd_evaluate},
 #endif
