@@ -29,9 +29,10 @@ static wr_status choose_format(options *o, wr_error *err) {
                    o->out);
 }
 
-/* The page has every tab, whatever --what says. */
+/* The page has every tab; --what says which opens first. */
 static wr_status draw_page(const options *o, const wr_model_sizes *m, wr_error *err) {
     wr_draw_html_options page = {.path = o->what_to_draw,
+                                 .what = o->what,
                                  .dropout = o->dropout,
                                  .batch = o->batch > 0 ? o->batch : 32,
                                  .src_len = o->src_len,

@@ -58,18 +58,19 @@ static void describe(const wr_model_sizes *m, const wr_batch_sizes *sizes, wr_st
                (long long)sizes->src_len, (long long)sizes->tgt_len);
 }
 
-static wr_status write_page(const model *x, const char *path, const wr_batch_sizes *sizes,
-                            const char *out, wr_error *err) {
+static wr_status write_page(const model *x, const wr_draw_html_options *o,
+                            const wr_batch_sizes *sizes, const char *out, wr_error *err) {
     static const char NO_FLOW[] =
         "This model has no flow, so there is nothing to invert. A FlowSeq has: its prior.";
     wr_str page = {0}, title = {0};
     size_t n;
-    const char *name = last_part(path, &n);
+    const char *name = last_part(o->path, &n);
     wr_str_bytes(&title, name, n);
     wr_binding loss = wr_model_binding(x->loss, sizes), inverse = {0};
     if (x->inverse != NULL) inverse = wr_model_binding(x->inverse, sizes);
     wr_html_model m = {.title = wr_str_text(&title),
                        .about = wr_str_text(&x->about),
+                       .tab = o->what,
                        .loss = {.g = x->loss, .live = x->loss_live, .binding = &loss},
                        .inverse = {.g = x->inverse,
                                    .live = x->inverse_live,
@@ -98,7 +99,7 @@ wr_status wr_draw_html(const wr_model_sizes *m, const wr_draw_html_options *o, c
     if (status == WR_OK) status = make_plan(m, &sizes, &x, err);
     if (status == WR_OK) {
         describe(m, &sizes, &x.about);
-        status = write_page(&x, o->path, &sizes, out, err);
+        status = write_page(&x, o, &sizes, out, err);
     }
     free_model(&x);
     return status;

@@ -6,6 +6,7 @@
 
 typedef struct wr_draw_html_options {
     const char *path;                /* of the recipe or run; its last part is the title */
+    const char *what;                /* the tab that opens first */
     bool dropout;                    /* show dropout in the graph; the plan always has it */
     int64_t batch, src_len, tgt_len; /* sizes of the plan, and of what costs are told for */
 } wr_draw_html_options;

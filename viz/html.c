@@ -171,6 +171,8 @@ static wr_status add_model(wr__html *h, const wr_html_model *m, wr_error *err) {
     wr_html_string(h->out, m->title);
     wr_str_add(h->out, ",\"about\":");
     wr_html_string(h->out, m->about == NULL ? "" : m->about);
+    wr_str_add(h->out, ",\"tab\":");
+    wr_html_string(h->out, m->tab == NULL ? "forward" : m->tab);
     wr_str_add(h->out, ",");
     add_kinds(h->out);
     add_sizes(h->out, m);

@@ -18,6 +18,7 @@ typedef struct wr_html_graph {
 typedef struct wr_html_model {
     const char *title;     /* the recipe's or run's name */
     const char *about;     /* a line below it, may be NULL */
+    const char *tab;       /* the one that opens first: forward (also NULL), gradient, .. */
     wr_html_graph loss;    /* with its gradient: the tabs forward and gradient */
     wr_html_graph inverse; /* the tab inverse */
     const wr_plan *plan;   /* the tab plan; NULL: `no_plan` says why there is none */

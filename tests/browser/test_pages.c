@@ -39,7 +39,8 @@ static int make_pages(void **state) {
     (void)state;
     run("cd " FOLDER " && for r in flowseq-tiny transformer-tiny flowseq-base; do " WEIR
         "draw " WEIR_SOURCE_DIR "/recipes/$r.yaml --out $r.html || exit 1; done && " WEIR
-        "draw " WEIR_SOURCE_DIR "/recipes/flowseq-tiny.yaml --out tiny.dot");
+        "draw " WEIR_SOURCE_DIR "/recipes/flowseq-tiny.yaml --out tiny.dot && " WEIR
+        "draw " WEIR_SOURCE_DIR "/recipes/flowseq-tiny.yaml --what inverse --out inverse.html");
     run("cd " FOLDER " && (" WEIR
         "synth numbers --langs de-en --count 300 --valid 20 --test 5 --seed 5 --out text && " WEIR
         "prepare --train-src text/train.de --train-tgt text/train.en --valid-src text/valid.de "
@@ -226,6 +227,8 @@ static void tabs_differ(void **state) {
     assert_true(browser_is(b, "document.querySelector('.absent').textContent"
                               ".includes('has no flow')"));
     browser_no_complaints(b);
+    open_model(b, "inverse.html", ""); /* --what inverse */
+    browser_wait(b, "document.querySelector('.tab.on').textContent === 'inverse'");
     free(forward);
     free(gradient);
     free(inverse);

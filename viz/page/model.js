@@ -348,4 +348,4 @@ document.body.append(
          html('kbd', {}, 'Enter'), ' open  ', html('kbd', {}, 'Backspace'), ' close around  ',
          html('kbd', {}, '+ − 0'), ' zoom  ', html('kbd', {}, 'Esc'), ' select nothing'));
 const wanted = location.hash.slice(1);
-show(Object.hasOwn(TABS, wanted) ? wanted : 'forward');
+show(Object.hasOwn(TABS, wanted) ? wanted : data.tab);
