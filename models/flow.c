@@ -141,11 +141,13 @@ static bool check(const builder *b, wr z) {
 static wr declare(builder *b, wr z) {
     wr_graph *g = z.g;
     if (!check(b, z)) return (wr){g, 0};
+    wr eps = {g, 0};
     WR_SCOPE (g, "prior") {
         b->x = wr_mask_apply(z, b->c.steps.mask);
         add_list(b, WR_FLOW_LAYERS);
+        eps = wr_is_poison(b->x) ? b->x : put_together(b);
     }
-    return wr_is_poison(b->x) ? b->x : put_together(b);
+    return eps;
 }
 
 /* The mask of the finest scale. */

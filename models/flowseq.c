@@ -167,8 +167,12 @@ wr wr_flowseq_noise(const wr_flowseq *f, wr_graph *g, wr_dim n, wr_dim t) {
 }
 
 wr wr_flowseq_draw(const wr_flowseq_gaussian *q, wr noise, wr mask) {
-    wr deviation = wr_exp(wr_scale(q->log_variance, 0.5));
-    return wr_mask_apply(wr_add(q->mean, wr_mul(deviation, noise)), mask);
+    wr z = noise;
+    WR_SCOPE (noise.g, "posterior") {
+        wr deviation = wr_exp(wr_scale(q->log_variance, 0.5));
+        z = wr_mask_apply(wr_add(q->mean, wr_mul(deviation, noise)), mask);
+    }
+    return z;
 }
 
 /* Sum over the valid positions of -(x + ln 2 pi) / 2 over features: x, mask -> [N]. */
@@ -179,7 +183,11 @@ static wr gaussian_log(wr squares, wr mask) {
 }
 
 wr wr_flowseq_log_q(const wr_flowseq_gaussian *q, wr noise, wr mask) {
-    return gaussian_log(wr_add(q->log_variance, wr_square(noise)), mask);
+    wr log_q = noise;
+    WR_SCOPE (noise.g, "posterior") {
+        log_q = gaussian_log(wr_add(q->log_variance, wr_square(noise)), mask);
+    }
+    return log_q;
 }
 
 /* ---- prior ---- */
@@ -203,9 +211,11 @@ wr_flowseq_density wr_flowseq_density_of(const wr_flowseq *f, const wr_source *s
     wr_flow_result r = {.eps = {z.g, 0}, .log_det = {z.g, 0}};
     if (wr_is_poison(z) || !wr_flow_density(&f->prior, z, &c, &r))
         return (wr_flowseq_density){{z.g, 0}, {z.g, 0}, {z.g, 0}};
-    wr log_normal = gaussian_log(wr_square(r.eps), c.steps.mask);
-    return (wr_flowseq_density){
-        .eps = r.eps, .log_det = r.log_det, .log_prior = wr_add(log_normal, r.log_det)};
+    wr_flowseq_density d = {.eps = r.eps, .log_det = r.log_det};
+    WR_SCOPE (z.g, "prior") {
+        d.log_prior = wr_add(gaussian_log(wr_square(r.eps), c.steps.mask), r.log_det);
+    }
+    return d;
 }
 
 wr wr_flowseq_generate(const wr_flowseq *f, const wr_source *source, wr eps, wr len, wr *log_det) {

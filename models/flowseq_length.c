@@ -124,14 +124,17 @@ static wr logits_of(const wr_flowseq *f, wr x) {
 
 wr_flowseq_length_loss wr_flowseq_length_loss_of(const wr_flowseq *f, const wr_flowseq_encoding *e,
                                                  wr tgt_len, double smoothing) {
-    wr src_len = e->source.len, allowed = rows_of(f, src_len, is_multiple);
-    wr log_p = wr_log_softmax_masked(logits_of(f, e->state), allowed); /* 0 where not allowed */
-    wr targets = table_of(f, src_len.g, WR_I32, f->max_positions + 1, class_of);
-    wr class = wr_pick(wr_embedding(targets, src_len), tgt_len);
-    wr nll = wr_neg(wr_pick(log_p, class));
-    wr even = wr_neg(wr_div(wr_sum(log_p, -1), wr_sum(allowed, -1)));
-    return (wr_flowseq_length_loss){
-        .loss = wr_add(wr_scale(nll, 1 - smoothing), wr_scale(even, smoothing)), .nll = nll};
+    wr src_len = e->source.len, logits = logits_of(f, e->state);
+    wr_flowseq_length_loss l = {0};
+    WR_SCOPE (src_len.g, "length") {
+        wr allowed = rows_of(f, src_len, is_multiple);
+        wr log_p = wr_log_softmax_masked(logits, allowed); /* 0 where not allowed */
+        wr targets = table_of(f, src_len.g, WR_I32, f->max_positions + 1, class_of);
+        l.nll = wr_neg(wr_pick(log_p, wr_pick(wr_embedding(targets, src_len), tgt_len)));
+        wr even = wr_neg(wr_div(wr_sum(log_p, -1), wr_sum(allowed, -1)));
+        l.loss = wr_add(wr_scale(l.nll, 1 - smoothing), wr_scale(even, smoothing));
+    }
+    return l;
 }
 
 wr wr_flowseq_length_scores(const wr_flowseq *f, const wr_flowseq_encoding *e) {

@@ -61,12 +61,12 @@ static void reconstruct(const wr_flowseq *f, const drawn *d, double smoothing, w
     wr features = wr_flowseq_decode(f, &d->source, d->z, d->len);
     wr_dim n = wr_dim_of(d->tgt, 0), t = wr_dim_of(d->tgt, 1), all = wr_dim_mul(g, n, t);
     wr logits = wr_flowseq_logits(f, wr_reshape(features, WR_DIMS(all, wr_n(f->dim))));
-    wr_scope_push(g, "loss");
-    wr_cross_entropy_out ce = wr_cross_entropy(logits, wr_reshape(d->tgt, WR_DIMS(all)),
-                                               wr_reshape(d->mask, WR_DIMS(all)), smoothing);
-    *loss = wr_sum(wr_reshape(ce.loss, WR_DIMS(n, t)), 1);
-    *nll = wr_sum(wr_reshape(ce.nll, WR_DIMS(n, t)), 1);
-    wr_scope_pop(g);
+    WR_SCOPE (g, "loss") {
+        wr_cross_entropy_out ce = wr_cross_entropy(logits, wr_reshape(d->tgt, WR_DIMS(all)),
+                                                   wr_reshape(d->mask, WR_DIMS(all)), smoothing);
+        *loss = wr_sum(wr_reshape(ce.loss, WR_DIMS(n, t)), 1);
+        *nll = wr_sum(wr_reshape(ce.nll, WR_DIMS(n, t)), 1);
+    }
 }
 
 /* What needs the prior. `nll` is that of each sample. */
@@ -75,14 +75,14 @@ static void add_prior(const wr_flowseq *f, const drawn *d, const wr_flowseq_opti
     wr_flowseq_density p = wr_flowseq_density_of(f, &d->source, d->z, d->len,
                                                  o->starts == NULL ? NULL : o->starts->prior);
     l->eps = p.eps;
-    wr_scope_push(d->z.g, "loss");
-    l->log_q = mean_of(d->log_q, b, d->k);
-    l->log_prior = mean_of(p.log_prior, b, d->k);
-    l->log_det = mean_of(p.log_det, b, d->k);
-    l->kl = wr_sub(l->log_q, l->log_prior);
-    wr joint = wr_sub(p.log_prior, nll);
-    l->weights = by_sentence(wr_sub(joint, d->log_q), b, d->k);
-    wr_scope_pop(d->z.g);
+    WR_SCOPE (d->z.g, "loss") {
+        l->log_q = mean_of(d->log_q, b, d->k);
+        l->log_prior = mean_of(p.log_prior, b, d->k);
+        l->log_det = mean_of(p.log_det, b, d->k);
+        l->kl = wr_sub(l->log_q, l->log_prior);
+        wr joint = wr_sub(p.log_prior, nll);
+        l->weights = by_sentence(wr_sub(joint, d->log_q), b, d->k);
+    }
 }
 
 wr_flowseq_losses wr_flowseq_losses_of(const wr_flowseq *f, const wr_flowseq_pairs *in,
@@ -107,10 +107,11 @@ wr_flowseq_losses wr_flowseq_losses_of(const wr_flowseq *f, const wr_flowseq_pai
 }
 
 wr wr_flowseq_total(const wr_flowseq_losses *l, wr kl_weight) {
-    wr_scope_push(l->reconstruction.g, "loss");
-    wr sum = wr_add(l->reconstruction, l->length);
-    if (!wr_is_poison(l->kl)) sum = wr_add(sum, wr_mul(l->kl, kl_weight));
-    wr total = wr_sum_all(sum);
-    wr_scope_pop(l->reconstruction.g);
-    return total;
+    wr sum = l->reconstruction;
+    WR_SCOPE (sum.g, "loss") {
+        sum = wr_add(sum, l->length);
+        if (!wr_is_poison(l->kl)) sum = wr_add(sum, wr_mul(l->kl, kl_weight));
+        sum = wr_sum_all(sum);
+    }
+    return sum;
 }
