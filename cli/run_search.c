@@ -150,7 +150,7 @@ static wr_status open_rescorer(const wr_run_options *o, const wr_run_search *s, 
     wr_recipe_decode decode = x->run->recipe.decode;
     if (s->alpha_given) decode.alpha = s->alpha;
     x->beam = wr_search_defaults(&decode);
-    x->judge = (wr_flowseq_rescorer){judge, x};
+    x->judge = (wr_rescorer){judge, x};
     x->flow.rescorer = &x->judge;
     return WR_OK;
 }

@@ -70,7 +70,7 @@ typedef struct wr_run_searcher {
     wr_search_options beam;         /* of a Transformer; the normalisation of the rescorer */
     wr_flowseq_search_options flow; /* of a FlowSeq */
     wr_run rescorer;
-    wr_flowseq_rescorer judge;
+    wr_rescorer judge;
     const wr_sentence *src; /* of the call */
 } wr_run_searcher;
 

@@ -51,14 +51,6 @@ int wr_flowseq_decoder_lengths(const wr_flowseq_decoder *d);
 
 /* ---- translating ---- */
 
-/* A judge of candidates: score[i] (higher is better) and logp[i] of the candidate `tgt[i]` (ids
- * without end) of the source number sentence[i]. */
-typedef struct wr_flowseq_rescorer {
-    wr_status (*score)(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
-                       double *score, double *logp, wr_error *err);
-    void *context;
-} wr_flowseq_rescorer;
-
 /* How to search. Start from wr_flowseq_search_defaults(). */
 typedef struct wr_flowseq_search_options {
     wr_recipe_decode_method method; /* WR_RECIPE_ARGMAX, WR_RECIPE_NPD or WR_RECIPE_IWD */
@@ -68,7 +60,7 @@ typedef struct wr_flowseq_search_options {
     int nbest;                      /* translations told, 1 .. lengths * samples */
     uint64_t seed;
     /* npd: NULL leaves the candidates in their order, the most probable length first. */
-    const wr_flowseq_rescorer *rescorer;
+    const wr_rescorer *rescorer;
     size_t max_tokens; /* about the most positions of candidates computed together */
     int max_sentences; /* encoded together */
     void (*progress)(void *context, size_t done, size_t total); /* sentences; may be NULL */

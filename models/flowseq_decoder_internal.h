@@ -4,6 +4,7 @@
 #define WEIR_FLOWSEQ_DECODER_INTERNAL_H
 
 #include "models/flowseq_decoder.h"
+#include "models/results.h"
 
 enum { WR__FLOWSEQ_TOKENS = 4096 }; /* positions computed together where nothing is said */
 
@@ -58,23 +59,5 @@ typedef struct wr__flowseq_sums {
 wr_status wr__flowseq_score(wr_flowseq_decoder *d, const wr__flowseq_rows *rows, const int32_t *tgt,
                             int32_t draws, const void *noise, wr__flowseq_sums *sums,
                             wr_error *err);
-
-/* ---- results ---- */
-
-/* Translations being collected; hypotheses point at their words only when all are there. */
-typedef struct wr__flowseq_results {
-    wr_translations *out;
-    size_t *first; /* [n * nbest] where a hypothesis' words begin */
-} wr__flowseq_results;
-wr_status wr__flowseq_results_begin(wr__flowseq_results *r, size_t n, size_t nbest,
-                                    wr_translations *out, wr_error *err);
-/* Append a hypothesis of sentence i. */
-wr_status wr__flowseq_results_add(wr__flowseq_results *r, size_t i, const int32_t *id, size_t n,
-                                  double score, double logp, wr_error *err);
-/* Point the hypotheses at their words, or with a failure free everything. Returns `status`. */
-wr_status wr__flowseq_results_end(wr__flowseq_results *r, wr_status status);
-
-/* Words before the first end of sentence. */
-size_t wr__flowseq_cut(const int32_t *id, size_t n);
 
 #endif

@@ -7,51 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- collected translations ---- */
-
-wr_status wr__flowseq_results_begin(wr__flowseq_results *r, size_t n, size_t nbest,
-                                    wr_translations *out, wr_error *err) {
-    *out = (wr_translations){.n = n, .nbest = nbest};
-    out->count = calloc(n + 1, sizeof *out->count);
-    out->hyp = calloc(n * nbest + 1, sizeof *out->hyp);
-    *r = (wr__flowseq_results){.out = out, .first = calloc(n * nbest + 1, sizeof *r->first)};
-    if (out->count != NULL && out->hyp != NULL && r->first != NULL) return WR_OK;
-    wr__flowseq_results_end(r, WR_ERR_MEMORY);
-    return wr_fail_memory(err, "translations", n * nbest * sizeof *out->hyp);
-}
-
-wr_status wr__flowseq_results_add(wr__flowseq_results *r, size_t i, const int32_t *id, size_t n,
-                                  double score, double logp, wr_error *err) {
-    wr_translations *out = r->out;
-    wr_ids *ids = &out->ids;
-    if (!wr_grow(&ids->id, &ids->cap, ids->n + n + 1, sizeof *ids->id))
-        return wr_fail_memory(err, "translations", (ids->n + n) * sizeof *ids->id);
-    size_t at = i * out->nbest + out->count[i]++;
-    memcpy(ids->id + ids->n, id, n * sizeof *id);
-    r->first[at] = ids->n;
-    out->hyp[at] = (wr_hypothesis){.n = n, .score = score, .logp = logp};
-    ids->n += n;
-    return WR_OK;
-}
-
-wr_status wr__flowseq_results_end(wr__flowseq_results *r, wr_status status) {
-    wr_translations *out = r->out;
-    if (status != WR_OK) wr_translations_free(out);
-    for (size_t i = 0; i < out->n; i++)
-        for (size_t k = i * out->nbest; k < i * out->nbest + out->count[i]; k++)
-            out->hyp[k].id = out->ids.id + r->first[k];
-    free(r->first);
-    r->first = NULL;
-    return status;
-}
-
-size_t wr__flowseq_cut(const int32_t *id, size_t n) {
-    size_t kept = 0;
-    while (kept < n && id[kept] != WR_EOS_ID)
-        kept++;
-    return kept;
-}
-
 /* ---- going through sentences in batches ---- */
 
 typedef struct pass pass;
@@ -71,7 +26,7 @@ struct pass {
     pass_fn fn;
     /* of the functions */
     wr_flowseq_terms *terms;
-    wr__flowseq_results results;
+    wr__results results;
     int k;
     int32_t *length;
     double *logp;
@@ -211,9 +166,8 @@ static wr_status tell_words(pass *p, const int32_t *words, wr_error *err) {
     for (int32_t i = 0; status == WR_OK && i < b->B; i++) {
         const int32_t *id = words + (size_t)i * (size_t)b->T;
         size_t n = (size_t)b->tgt_len[i];
-        if (!p->o.exact) n = wr__flowseq_cut(id, n);
-        status =
-            wr__flowseq_results_add(&p->results, p->order[p->first + (size_t)i], id, n, 0, 0, err);
+        if (!p->o.exact) n = wr__text_length(id, n);
+        status = wr__results_add(&p->results, p->order[p->first + (size_t)i], id, n, 0, 0, err);
     }
     return status;
 }
@@ -235,8 +189,8 @@ static wr_status decode_batch(pass *p, wr_error *err) {
 }
 
 static wr_status tell_all(pass *p, wr_translations *out, wr_error *err) {
-    wr_status status = wr__flowseq_results_begin(&p->results, p->n, 1, out, err);
-    return status == WR_OK ? wr__flowseq_results_end(&p->results, go_through(p, err)) : status;
+    wr_status status = wr__results_begin(&p->results, p->n, 1, out, err);
+    return status == WR_OK ? wr__results_end(&p->results, go_through(p, err)) : status;
 }
 
 wr_status wr_flowseq_reconstruct(wr_flowseq_decoder *d, const wr_sentence *src,

@@ -74,7 +74,7 @@ typedef struct search {
     const wr_sentence *src;
     const size_t *order;
     size_t n;
-    wr__flowseq_results results;
+    wr__results results;
     /* of the batch */
     wr_flowseq_batch batch;
     wr_sentence *pick;   /* [max_sentences] */
@@ -219,7 +219,7 @@ static wr_status decode_run(search *s, size_t at, size_t n, int32_t T, wr_error 
     for (size_t i = 0; status == WR_OK && i < n; i++) {
         candidate *c = &s->cand[at + i];
         memcpy(s->pool + c->at, words + i * (size_t)T, sizeof *words * (size_t)c->length);
-        c->n = wr__flowseq_cut(s->pool + c->at, (size_t)c->length);
+        c->n = wr__text_length(s->pool + c->at, (size_t)c->length);
     }
     return status;
 }
@@ -340,7 +340,7 @@ static wr_status rescore(search *s, wr_error *err) {
         s->judged_sentence[i] = s->order[s->first + (size_t)c->sentence];
         s->judged[i] = (wr_sentence){.id = s->pool + c->at, .n = c->n};
     }
-    const wr_flowseq_rescorer *judge = s->o.rescorer;
+    const wr_rescorer *judge = s->o.rescorer;
     double *score = s->judged_score, *logp = score + n;
     wr_status status =
         judge->score(judge->context, n, s->judged_sentence, s->judged, score, logp, err);
@@ -375,8 +375,8 @@ static wr_status tell_sentence(search *s, candidate *c, size_t n, wr_error *err)
         for (size_t k = 0; k < i && !known; k++)
             known = same_text(s, &c[k], &c[i]);
         if (known) continue;
-        status = wr__flowseq_results_add(&s->results, s->order[s->first + (size_t)c->sentence],
-                                         s->pool + c[i].at, c[i].n, c[i].score, c[i].logp, err);
+        status = wr__results_add(&s->results, s->order[s->first + (size_t)c->sentence],
+                                 s->pool + c[i].at, c[i].n, c[i].score, c[i].logp, err);
         told++;
     }
     return status;
@@ -446,9 +446,8 @@ wr_status wr_flowseq_search(wr_flowseq_decoder *d, const wr_sentence *src, size_
     size_t *order = wr__order_by_length(src, NULL, n);
     s.order = order;
     status = order == NULL ? wr_fail_memory(err, "sentences", n * sizeof *order) : WR_OK;
-    if (status == WR_OK)
-        status = wr__flowseq_results_begin(&s.results, n, (size_t)s.o.nbest, out, err);
-    if (status == WR_OK) status = wr__flowseq_results_end(&s.results, search_all(&s, err));
+    if (status == WR_OK) status = wr__results_begin(&s.results, n, (size_t)s.o.nbest, out, err);
+    if (status == WR_OK) status = wr__results_end(&s.results, search_all(&s, err));
     release(&s);
     free(order);
     return status;

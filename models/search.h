@@ -54,6 +54,14 @@ typedef struct wr_translations {
 } wr_translations;
 void wr_translations_free(wr_translations *t);
 
+/* A judge of candidates that another model made: score[i] (higher is better) and logp[i] of the
+ * candidate tgt[i] (ids without end) of the source number sentence[i]. */
+typedef struct wr_rescorer {
+    wr_status (*score)(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
+                       double *score, double *logp, wr_error *err);
+    void *context;
+} wr_rescorer;
+
 /* Translate n sources (ids without end, which is added). A source with more than max_len - 1 tokens
  * is cut to that. Results do not depend on how sentences are batched, up to rounding, nor on the
  * number of threads. Errors: WR_ERR_INPUT for impossible options, an id outside the vocabulary, or

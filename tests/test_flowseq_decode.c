@@ -316,7 +316,7 @@ static candidate best_candidate(const rig *r, const wr_flowseq_search_options *o
             candidate c = {.T = length[l], .score = logp[l], .logp = logp[l]};
             noise_of(r, o, sentence, c.T, k, 0, eps);
             best_sequence(&oracle, eps, c.y);
-            c.n = wr__flowseq_cut(c.y, (size_t)c.T);
+            c.n = wr__text_length(c.y, (size_t)c.T);
             if (o->method == WR_RECIPE_NPD) c.score = c.logp = judged(sentence, c.y, c.n);
             if (o->method == WR_RECIPE_IWD) {
                 c.logp += iwd_logp(&oracle, o, sentence, &c, k);
@@ -347,7 +347,7 @@ static void assert_enumerated(wr_recipe_decode_method method, uint64_t seed) {
     rig r = open_rig(toy(WR_F64, 8, FLOW), seed, 1, 0.3);
     wr_flowseq_search_options o = options_of(method);
     size_t calls = 0;
-    wr_flowseq_rescorer rescorer = {judge, &calls};
+    wr_rescorer rescorer = {judge, &calls};
     if (method == WR_RECIPE_NPD) o.rescorer = &rescorer;
     if (method == WR_RECIPE_ARGMAX) o.lengths = o.samples = 1;
     wr_translations out = search(&r, sources(), SOURCES, &o);
@@ -491,7 +491,7 @@ static void test_doubles_are_not_judged(void **state) {
     (void)state;
     rig r = open_rig(toy(WR_F32, 8, FLOW), 2, 1, 0.3);
     size_t calls = 0;
-    wr_flowseq_rescorer rescorer = {strict_judge, &calls};
+    wr_rescorer rescorer = {strict_judge, &calls};
     wr_flowseq_search_options o = options_of(WR_RECIPE_NPD);
     o.samples = 12;
     o.rescorer = &rescorer;
