@@ -25,6 +25,11 @@ wr wr_pwce_at(wr_loc loc, wr logits, wr ids, wr w) {
     return wr_emit(loc, &wr_op_pwce, 3, (wr[]){logits, ids, w}, NULL);
 }
 
+wr_log_softmax_at_ids wr_gather_log_softmax_at(wr_loc loc, wr logits, wr ids) {
+    wr x = wr_emit(loc, &wr_op_gather_log_softmax, 2, (wr[]){logits, ids}, NULL);
+    return (wr_log_softmax_at_ids){x, wr_output(x, 1), wr_output(x, 2)};
+}
+
 wr wr_pwce_dense_at(wr_loc loc, wr logits, wr w) {
     wr lp = wr_softmax_at(loc, &wr_op_log_softmax, logits, NULL);
     wr product = wr_binary_at(loc, &wr_op_mul, w, lp);
@@ -73,6 +78,20 @@ static bool pwce_shape(wr_shape_ctx *c) {
     return true;
 }
 
+static bool gather_shape(wr_shape_ctx *c) {
+    wr_type t = wr_type_of(c->in[0]), few = wr_type_of(c->in[1]);
+    if (!wr_shape_needs_float(c, 0) || !wr_shape_needs_i32(c, 1)) return false;
+    bool ok = t.rank > 0 && few.rank == t.rank;
+    for (int i = 0; ok && i + 1 < t.rank; i++)
+        ok = wr_dim_eq(c->g, t.dim[i], few.dim[i]);
+    if (!ok) return wr_shape_fail(c, "logits [.., V], ids [.., K] i32", NULL, "sizes do not fit");
+    few.dtype = t.dtype;
+    c->out[0] = few;
+    t.rank--;
+    c->out[1] = c->out[2] = t;
+    return true;
+}
+
 static bool grad_shape(wr_shape_ctx *c) {
     wr_type t = wr_type_of(c->in[0]), row = t;
     if (!sparse_fits(c, 4)) return false;
@@ -109,6 +128,7 @@ typedef struct entropy_rows {
     int64_t v, k;
     double eps;
     void *loss, *nll, *lse;               /* [..], may be NULL */
+    void *lp, *mean;                      /* [.., K], [..], may be NULL */
     const void *lse_in, *total, *uniform; /* backward, [..] */
     void *dlogits;
 } entropy_rows;
@@ -149,6 +169,14 @@ typedef void (*row_fn)(const entropy_rows *a, int64_t row);
             if (w[k] != 0) loss += (double)w[k] * (lse - (double)z[a->ids[row * a->k + k]]);       \
         if (a->loss != NULL) ((REAL *)a->loss)[row] = (REAL)loss;                                  \
         if (a->lse != NULL) ((REAL *)a->lse)[row] = (REAL)lse;                                     \
+    }                                                                                              \
+    static void gather_##S(const entropy_rows *a, int64_t row) {                                   \
+        const REAL *z = (const REAL *)a->logits + row * a->v;                                      \
+        double z_sum = 0, lse = lse_##S(a->v, z, a->mean != NULL ? &z_sum : NULL);                 \
+        for (int64_t k = 0; k < a->k && a->lp != NULL; k++)                                        \
+            ((REAL *)a->lp)[row * a->k + k] = (REAL)((double)z[a->ids[row * a->k + k]] - lse);     \
+        if (a->lse != NULL) ((REAL *)a->lse)[row] = (REAL)lse;                                     \
+        if (a->mean != NULL) ((REAL *)a->mean)[row] = (REAL)(z_sum / (double)a->v - lse);          \
     }                                                                                              \
     static void gradient_##S(const entropy_rows *a, int64_t row) {                                 \
         const REAL *z = (const REAL *)a->logits + row * a->v;                                      \
@@ -206,6 +234,19 @@ static wr_status pwce_cpu(const wr_call *c) {
     return each_row(c, &a, c->in[0].dtype == WR_F32 ? pwce_f32 : pwce_f64);
 }
 
+static wr_status gather_cpu(const wr_call *c) {
+    entropy_rows a = {.logits = c->in[0].data,
+                      .ids = c->in[1].data,
+                      .v = c->in[0].dim[c->in[0].rank - 1],
+                      .k = c->in[1].dim[c->in[1].rank - 1],
+                      .lp = c->out[0].data,
+                      .lse = c->out[1].data,
+                      .mean = c->out[2].data};
+    wr_status status = check_ids(c, 1, "gather_log_softmax");
+    if (status != WR_OK) return status;
+    return each_row(c, &a, c->in[0].dtype == WR_F32 ? gather_f32 : gather_f64);
+}
+
 static wr_status gradient_cpu(const wr_call *c) {
     entropy_rows a = {.logits = c->in[0].data,
                       .lse_in = c->in[1].data,
@@ -239,6 +280,14 @@ static bool pwce_expand(wr_expand_ctx *c) {
     wr nll = wr_sub(wr__repeat_last(lse, w), wr_gather(z, c->in[1]));
     c->out[0] = wr_sum(wr_mul(w, nll), -1);
     c->out[1] = lse;
+    return !wr_is_poison(c->out[0]);
+}
+
+static bool gather_expand(wr_expand_ctx *c) {
+    wr z = c->in[0], lse = wr_logsumexp(z), at_ids = wr_gather(z, c->in[1]);
+    c->out[0] = wr_sub(at_ids, wr__repeat_last(lse, at_ids));
+    c->out[1] = lse;
+    c->out[2] = wr_sub(wr_mean(z, -1), lse);
     return !wr_is_poison(c->out[0]);
 }
 
@@ -303,6 +352,19 @@ static bool pwce_grad_rule(wr_grad_ctx *c) {
     return wr_contribute(c, 2, wr_mul(wr__repeat_last(cot, w), nll));
 }
 
+/* With cotangents l of lp, s of lse and m of the mean: total = s - sum of l - m, uniform = -m / V,
+ * w = -l. */
+static bool gather_grad_rule(wr_grad_ctx *c) {
+    wr z = c->in[0], w = wr_neg(or_zero(c->cot[0], c->out[0]));
+    wr total = wr_sum(w, -1), uniform = wr_zeros_like(total);
+    if (!wr_is_poison(c->cot[1])) total = wr_add(total, c->cot[1]);
+    if (!wr_is_poison(c->cot[2])) {
+        total = wr_sub(total, c->cot[2]);
+        uniform = wr_scale_by_dim(wr_neg(c->cot[2]), wr_dim_of(z, -1), -1.0);
+    }
+    return wr_contribute(c, 0, emit_gradient(z, c->out[1], total, uniform, c->in[1], w));
+}
+
 /* ---- samples: with and without smoothing; one word; longer than a block; many rows ---- */
 
 static wr cross_entropy_sample(wr_sample *s) {
@@ -322,6 +384,13 @@ static wr pwce_sample(wr_sample *s) {
     const int64_t *d = SPARSE[s->variant], few[3] = {d[0], d[1], d[3]};
     wr z = s->input(s, WR_FILL_REAL, 0, 3, d), ids = s->input(s, WR_FILL_INDEX, d[2], 3, few);
     return wr_pwce(z, ids, s->input(s, WR_FILL_POSITIVE, 0, 3, few));
+}
+
+static wr gather_sample(wr_sample *s) {
+    if (s->variant >= SPARSE_SAMPLES) return (wr){s->g, 0};
+    const int64_t *d = SPARSE[s->variant], few[3] = {d[0], d[1], d[3]};
+    wr z = s->input(s, WR_FILL_REAL, 0, 3, d), ids = s->input(s, WR_FILL_INDEX, d[2], 3, few);
+    return wr_gather_log_softmax(z, ids).lp;
 }
 
 static wr gradient_sample(wr_sample *s) {
@@ -360,6 +429,20 @@ const wr_op wr_op_pwce = {.name = "pwce",
                           .expand = pwce_expand,
                           .sample = pwce_sample,
                           .no_inverse = "many logits have one loss"};
+
+const wr_op wr_op_gather_log_softmax = {
+    .name = "gather_log_softmax",
+    .doc = "logits [.., V], ids [.., K] -> log-probabilities [.., K], lse, their mean over V [..]",
+    .traits = WR_MIXED,
+    .n_in = 2,
+    .n_out = 3,
+    .shape = gather_shape,
+    .cost = cost,
+    .cpu = gather_cpu,
+    .grad = gather_grad_rule,
+    .expand = gather_expand,
+    .sample = gather_sample,
+    .no_inverse = "logits that differ by a constant have one softmax"};
 
 const wr_op wr_op_cross_entropy_grad = {
     .name = "cross_entropy_grad",

@@ -82,6 +82,10 @@ static double weigh(const wr_objective_config *c, wr_objective_sentence *s) {
     return loss;
 }
 
+static bool needs_update(const wr_objective_config *c) {
+    return c->value[ANNEAL] > 0 || c->value[PRETRAIN] > 0;
+}
+
 static wr_status check(const wr_objective_config *c, wr_error *err) {
     if (c->value[MIX] > 0 && c->value[ANNEAL] > 0)
         return wr_fail(err, WR_ERR_INPUT,
@@ -112,5 +116,6 @@ const wr_objective wr_objective_oaxe = {
         },
     .weigh = weigh,
     .workspace = workspace,
+    .needs_update = needs_update,
     .check = check,
 };

@@ -150,6 +150,10 @@ wr_status wr_objective_check(const wr_objective_config *c, wr_error *err) {
     return c->row->check == NULL ? WR_OK : c->row->check(c, err);
 }
 
+bool wr_objective_needs_update(const wr_objective_config *c) {
+    return c->row->needs_update != NULL && c->row->needs_update(c);
+}
+
 const wr_objective_option *wr_objective_common(size_t k) {
     return k < COMMON ? &COMMON_OPTIONS[k] : NULL;
 }

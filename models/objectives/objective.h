@@ -10,20 +10,10 @@
  * column n is target word n, the last column (C = N + 1) the blank or skip word for those that have
  * one. The vocabulary's size V never enters; only T C numbers travel.
  *
- * How a graph uses it. With logits [B, T, V], ids [B, C] i32 (target words, padded with any legal
- * word, then the blank in the last column) and their repetition over T, ids_t [B, T, C]:
- *
- *     lp    = wr_gather of wr_log_softmax(logits) by ids_t, stopped: [B, T, C]
- *     w     = one host row around wr_objective_run(): [B, T, C], with loss, tokens, feasible [B]
- *     each  = wr_sum(wr_pwce(logits, ids_t, w), 1)          [B]
- *     value = each for most; for ctc  each + stop(loss - each), which has ctc's value
- *     total = wr_sum_all(value scale),  scale [B] by wr_objective_scale()
- *
- * wr_pwce adds up repeated ids, so that nothing needs to be merged. The row's inputs are lp, ids,
- * positions [B], targets [B], for masked objectives weight [B, T], and for annealed ones the
- * update; a run of the row on a GPU copies [B, T, C] to the host and back. Label smoothing is no
- * business of the alignment: wr_objective_smoothing() tells how to mix w's loss with the mean over
- * the vocabulary (wr_cross_entropy_grad's uniform part).
+ * objective_graph.h puts an objective into a graph: it gathers the log-probabilities, calls
+ * wr_objective_run() as a host function and gives back its losses, whose gradient is -w. Label
+ * smoothing is no business of the alignment: wr_objective_smoothing() tells how to mix w's loss
+ * with the mean over the vocabulary.
  *
  * A new objective is one file with one wr_objective; wr_objective_init() takes it by address, and a
  * line in objective.c gives it a name in recipes and in `weir loss`. */
@@ -98,6 +88,8 @@ struct wr_objective {
     size_t (*workspace)(int positions, int targets);
     /* The least number of positions for a target; NULL: 1. */
     int (*least_positions)(const int32_t *ids, int targets);
+    /* Whether the loss depends on the update, with these options; NULL: it does not. */
+    bool (*needs_update)(const wr_objective_config *c);
     /* Options that do not go together; NULL: all do. */
     wr_status (*check)(const wr_objective_config *c, wr_error *err);
 };
@@ -127,6 +119,8 @@ wr_status wr_objective_check(const wr_objective_config *c, wr_error *err);
 /* "axe" or "axe skip_penalty=5 form=mple": a name and its options, spaces or commas between; found,
  * set and checked. An option given twice is an error, too. */
 wr_status wr_objective_parse(const char *text, wr_objective_config *c, wr_error *err);
+/* Whether the loss depends on how many updates were made (annealing). */
+bool wr_objective_needs_update(const wr_objective_config *c);
 /* The value of an option of the row by name. Asking for one that it has not is a bug. */
 double wr_objective_value(const wr_objective_config *c, const char *name);
 
@@ -145,7 +139,7 @@ typedef struct wr_objective_batch {
     const void *weight;                       /* [B, T] for masked rows; NULL: 1 everywhere */
     double update;
     /* filled: */
-    void *w;           /* [B, T, C] */
+    void *w;           /* [B, T, C]; may be NULL */
     void *loss;        /* [B] the sum over the sentence; 0 when infeasible */
     void *tokens;      /* [B] loss tokens; 0 when infeasible */
     int32_t *feasible; /* [B] 1 or 0 */

@@ -95,7 +95,7 @@ static bool load(const batch_job *j, int i, double *lp) {
 static void store(const batch_job *j, int i, const double *w, double fill) {
     const wr_objective_batch *b = j->b;
     size_t begin = (size_t)i * (size_t)b->positions * j->columns;
-    for (size_t t = 0; t < (size_t)b->positions; t++)
+    for (size_t t = 0; t < (size_t)b->positions && b->w != NULL; t++)
         for (size_t c = 0; c < j->columns; c++) {
             bool counts = t < (size_t)b->position_len[i] && in_use(j, i, c);
             double x = !counts ? 0 : w == NULL ? fill : w[t * j->columns + c];
