@@ -1,0 +1,100 @@
+# The emulator of CUDA (docs/cuda_emulator.md): .cu files compiled by clang++ for the processor.
+# WEIR_CUDA_EMULATOR tells whether clang++ was found; only then there are these functions:
+#   weir_cuda_emulated_library(NAME SOURCES...): a shared library of the sources and the emulator.
+#   weir_cuda_emulated_program(NAME SANITIZER SOURCES...): a program, linked by clang++ as well, so
+#     that a build without sanitizers can have one with them; SANITIZER: none, address or thread.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  set(WEIR_EMULATOR_CXX ${CMAKE_CXX_COMPILER})
+else()
+  find_program(WEIR_EMULATOR_CXX NAMES clang++ clang++-19 clang++-18 clang++-17 clang++-16
+    clang++-15 clang++-14 DOC "clang++, which compiles .cu files for the emulator of CUDA")
+endif()
+set(WEIR_CUDA_EMULATOR OFF)
+if(NOT WEIR_EMULATOR_CXX)
+  return()
+endif()
+set(WEIR_CUDA_EMULATOR ON)
+
+set(WEIR_EMULATOR_SOURCE ${CMAKE_SOURCE_DIR}/tests/cuda_emulator)
+set(WEIR_EMULATOR_FLAGS -std=c++17 -g -fPIC -Wall -Wextra -Werror -fno-math-errno
+  -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/= -I${WEIR_EMULATOR_SOURCE}/include
+  -I${WEIR_EMULATOR_SOURCE} -I${CMAKE_SOURCE_DIR} -I${CMAKE_BINARY_DIR}/include)
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  list(APPEND WEIR_EMULATOR_FLAGS -O1)
+else()
+  list(APPEND WEIR_EMULATOR_FLAGS -O2)
+endif()
+if(WEIR_NATIVE)
+  list(APPEND WEIR_EMULATOR_FLAGS -march=native)
+elseif(WEIR_ARCH)
+  list(APPEND WEIR_EMULATOR_FLAGS -march=${WEIR_ARCH})
+endif()
+
+# What finds faults in kernels. Without AddressSanitizer the emulator itself reports what
+# UndefinedBehaviorSanitizer finds (undefined.cc), with place, thread and block.
+set(WEIR_EMULATOR_UNDEFINED -fsanitize=alignment,array-bounds,bool,enum,integer-divide-by-zero,null
+  -fsanitize=return,shift,signed-integer-overflow,unreachable,vla-bound
+  -fno-sanitize-recover=all)
+set(WEIR_EMULATOR_none)
+set(WEIR_EMULATOR_address -fsanitize=address -fno-omit-frame-pointer)
+set(WEIR_EMULATOR_thread -fsanitize=thread -fno-omit-frame-pointer)
+if(WEIR_SANITIZE)
+  set(WEIR_EMULATOR_SANITIZER ${WEIR_SANITIZE})
+else()
+  set(WEIR_EMULATOR_SANITIZER none)
+endif()
+
+# Compiles sources under a name, with flags; sets the variable to the objects.
+function(weir_emulator_objects variable name flags)
+  set(objects)
+  foreach(source ${ARGN})
+    get_filename_component(source ${source} ABSOLUTE BASE_DIR ${CMAKE_SOURCE_DIR})
+    file(RELATIVE_PATH relative ${CMAKE_SOURCE_DIR} ${source})
+    set(object ${CMAKE_BINARY_DIR}/emulated/${name}/${relative}.o)
+    get_filename_component(folder ${object} DIRECTORY)
+    file(MAKE_DIRECTORY ${folder})
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} ${WEIR_EMULATOR_CXX} ${WEIR_EMULATOR_FLAGS} ${flags}
+        -MD -MF ${object}.d -MT ${object} -x c++ -c ${source} -o ${object}
+      DEPENDS ${source} DEPFILE ${object}.d VERBATIM
+      COMMENT "Compiling ${relative} for the emulator (${name})")
+    list(APPEND objects ${object})
+  endforeach()
+  set(${variable} ${objects} PARENT_SCOPE)
+endfunction()
+
+# The emulator itself: never instrumented, so that sanitizers see the kernels' accesses alone.
+# shared.cc is the last one of a link: its page ends the section of shared memory.
+file(GLOB emulator_sources CONFIGURE_DEPENDS ${WEIR_EMULATOR_SOURCE}/*.cc)
+list(REMOVE_ITEM emulator_sources ${WEIR_EMULATOR_SOURCE}/shared.cc)
+weir_emulator_objects(WEIR_EMULATOR_OBJECTS emulator "" ${emulator_sources}
+  ${WEIR_EMULATOR_SOURCE}/shared.cc)
+add_custom_target(weir_emulator_objects DEPENDS ${WEIR_EMULATOR_OBJECTS})
+
+function(weir_cuda_emulated_library name)
+  set(compiled ${ARGN})
+  set(others ${ARGN})
+  list(FILTER compiled INCLUDE REGEX "\\.(cu|cc|cpp)$")
+  list(FILTER others EXCLUDE REGEX "\\.(cu|cc|cpp)$")
+  weir_emulator_objects(objects ${name}
+    "${WEIR_EMULATOR_${WEIR_EMULATOR_SANITIZER}};${WEIR_EMULATOR_UNDEFINED}" ${compiled})
+  set_source_files_properties(${objects} ${WEIR_EMULATOR_OBJECTS} PROPERTIES EXTERNAL_OBJECT ON)
+  add_library(${name} SHARED ${others} ${objects} ${WEIR_EMULATOR_OBJECTS})
+  # The emulator's objects are made once, whatever links them.
+  add_dependencies(${name} weir_emulator_objects)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_options(${name} PRIVATE -Wl,-Bsymbolic)
+  target_link_libraries(${name} PRIVATE pthread m)
+endfunction()
+
+function(weir_cuda_emulated_program name sanitizer)
+  set(flags ${WEIR_EMULATOR_${sanitizer}})
+  weir_emulator_objects(objects ${name} "${flags};${WEIR_EMULATOR_UNDEFINED}" ${ARGN})
+  set(program ${CMAKE_BINARY_DIR}/${name})
+  add_custom_command(OUTPUT ${program}
+    COMMAND ${WEIR_EMULATOR_CXX} ${flags} ${objects} ${WEIR_EMULATOR_OBJECTS} -o ${program}
+      -lcmocka -lpthread -lm
+    DEPENDS ${objects} ${WEIR_EMULATOR_OBJECTS} VERBATIM COMMENT "Linking ${name}")
+  add_custom_target(${name}_program ALL DEPENDS ${program})
+  add_dependencies(${name}_program weir_emulator_objects)
+endfunction()
