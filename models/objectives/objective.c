@@ -195,23 +195,27 @@ static wr_status set_from_word(wr_objective_config *c, wr_str *word, const char 
     return wr_objective_set(c, word->text, equals + 1, err);
 }
 
+/* The first word of a text, an objective's name. */
+static wr_status parse_name(const char **at, wr_str *word, wr_objective_config *c, wr_error *err) {
+    const wr_objective *row;
+    next_word(at, word);
+    if (word->oom) return wr_fail_memory(err, "an objective's name", strlen(*at));
+    wr_status status = wr_objective_find(wr_str_text(word), &row, err);
+    if (status == WR_OK) *c = wr_objective_init(row);
+    return status;
+}
+
 wr_status wr_objective_parse(const char *text, wr_objective_config *c, wr_error *err) {
-    const wr_objective *row = NULL;
     const char *at = text;
     wr_str word = {0};
-    bool more = next_word(&at, &word);
-    wr_status status = wr_objective_find(more ? wr_str_text(&word) : "", &row, err);
-    if (status == WR_OK) *c = wr_objective_init(row);
-    for (const char *options = at; status == WR_OK;) {
+    wr_status status = parse_name(&at, &word, c, err);
+    const char *options = at;
+    while (status == WR_OK) {
         const char *before = at;
         if (!next_word(&at, &word)) break;
-        if (word.oom)
-            status = wr_fail_memory(err, "an objective's options", strlen(text));
-        else
-            status = set_from_word(c, &word, options, before, err);
+        status = word.oom ? wr_fail_memory(err, "an objective's options", strlen(text))
+                          : set_from_word(c, &word, options, before, err);
     }
-    if (status == WR_OK && word.oom)
-        status = wr_fail_memory(err, "an objective's name", strlen(text));
     wr_str_free(&word);
     return status == WR_OK ? wr_objective_check(c, err) : status;
 }
