@@ -9,7 +9,16 @@
 #include <Random123/philox.h>
 
 /* Independent sequences of one seed. */
-enum { WR__DRAW_NUMBERS = 1, WR__DRAW_NUMBER_SPLIT, WR__DRAW_SENTENCES, WR__DRAW_BATCHES };
+enum {
+    WR__DRAW_NUMBERS = 1,
+    WR__DRAW_NUMBER_SPLIT,
+    WR__DRAW_SENTENCES,
+    WR__DRAW_BATCHES,
+    WR__DRAW_CORRUPT,
+    WR__DRAW_CORRUPT_SPLIT,
+    WR__DRAW_SOURCES,
+    WR__DRAW_MODES
+};
 
 typedef struct wr__draw {
     philox4x32_key_t key;
@@ -40,6 +49,11 @@ static inline uint64_t wr__draw_bits(wr__draw *d) {
 static inline uint64_t wr__draw_below(wr__draw *d, uint64_t n) {
     __extension__ typedef unsigned __int128 wide;
     return (uint64_t)(((wide)wr__draw_bits(d) * n) >> 64);
+}
+
+/* Uniform in [0, 1), a multiple of 2^-53. */
+static inline double wr__draw_real(wr__draw *d) {
+    return (double)(wr__draw_bits(d) >> 11) * 0x1p-53;
 }
 
 /* Put the n values in a random order (Fisher and Yates). */
