@@ -1,7 +1,9 @@
 /* distill.c: `weir distill`: a dataset directory whose training targets are a teacher's
- * translations (sequence-level knowledge distillation, Kim and Rush 2016). Text goes between
- * teacher and dataset, so that they may have different subword models. */
+ * translations (sequence-level knowledge distillation, Kim and Rush 2016), or with --dynamic the
+ * best of several teachers' for each source (distill_dynamic.h). Text goes between teacher and
+ * dataset, so that they may have different subword models. */
 #include "cli/cli.h"
+#include "cli/distill_dynamic.h"
 #include "cli/run_dir.h"
 #include "data/dataset.h"
 #include "data/filter.h"
@@ -22,8 +24,9 @@ typedef struct options {
     wr_run_options run;
     wr_run_search search;
     const char *data, *out;
-    wr_list input, targets, set;
-    bool drop_unfinished;
+    wr_list teachers, input, targets, set;
+    bool drop_unfinished, dynamic, gamma_given, beta_given, student_given, table_given;
+    wr_dynamic_options choice; /* of --dynamic */
 } options;
 
 /* The lines of several files one after the other, or of a split: `all` points into the others. */
@@ -51,6 +54,7 @@ typedef struct job {
     size_t beyond;             /* of them: too long for the teacher */
     size_t unfinished;         /* translations that were ended by force */
     wr_corpus corpus;
+    wr_str chosen_from; /* of --dynamic: the candidates */
     wr_bar bar;
 } job;
 
@@ -330,6 +334,115 @@ static wr_status take_given(job *j, wr_error *err) {
     return WR_OK;
 }
 
+/* Open the teacher, see that it fits, and translate. */
+static wr_status ask_teacher(job *j, options *o, wr_error *err) {
+    wr_status status = wr_run_open(&o->run, &j->run, err);
+    if (status == WR_OK) status = wr_run_search_options(&j->run, &o->search, &j->search, err);
+    if (status == WR_OK && (j->run.src == NULL || j->run.tgt == NULL))
+        status = wr_fail(err, WR_ERR_INPUT,
+                         "%s has no subword models, so that it cannot translate text", o->run.dir);
+    if (status == WR_OK) status = check_teacher(j, err);
+    return status == WR_OK ? translate(j, err) : status;
+}
+
+/* What one teacher's work took. */
+static void free_work(job *j) {
+    wr_translations_free(&j->translated);
+    wr_ids_free(&j->ids);
+    wr_str_free(&j->text);
+    free(j->sentence);
+    free(j->line);
+    wr_text_free(&j->src);
+    wr_text_free(&j->tgt);
+    wr_run_close(&j->run);
+}
+
+static wr_status make_room(job *j, wr_error *err) {
+    size_t n = j->source.all.n;
+    j->line = malloc(sizeof *j->line * (n + 1));
+    if (j->line == NULL) return wr_fail_memory(err, "sentences", n * sizeof *j->line);
+    wr_status status = reserve_lines(&j->src, n, err);
+    return status == WR_OK ? reserve_lines(&j->tgt, n, err) : status;
+}
+
+/* ---- several teachers ---- */
+
+/* The translations of a teacher as candidate k. */
+static wr_status add_teacher(job *j, options *o, const char *dir, wr_candidates *c, int k,
+                             wr_error *err) {
+    job t = {.o = o, .data = j->data, .source = j->source};
+    o->run.dir = dir;
+    c->name[k] = dir;
+    wr_status status = make_room(&t, err);
+    if (status == WR_OK) status = ask_teacher(&t, o, err);
+    for (size_t i = 0; i < t.n && status == WR_OK; i++)
+        status = wr__candidates_set(c, k, t.line[i], t.tgt.line[i], t.tgt.len[i], err);
+    if (status == WR_OK)
+        printf("%s: %zu translations, %zu of them cut at the longest length\n", dir, t.n,
+               t.unfinished);
+    free_work(&t);
+    return status;
+}
+
+/* Translations made before as candidate k. */
+static wr_status add_file(job *j, const char *path, wr_candidates *c, int k, wr_error *err) {
+    wr_text text = {0};
+    c->name[k] = path;
+    wr_status status = wr_text_read(path, 0, &text, err);
+    if (status == WR_OK) status = wr_filter_same_lines(&j->source.all, &text, err);
+    for (size_t i = 0; status == WR_OK && i < text.n; i++)
+        if (text.len[i] > 0) status = wr__candidates_set(c, k, i, text.line[i], text.len[i], err);
+    wr_text_free(&text);
+    return status;
+}
+
+/* The dataset's own targets, the last candidate. */
+static wr_status add_own(job *j, wr_candidates *c, wr_error *err) {
+    const wr_pairs *p = wr_dataset_pairs(j->data, WR_TRAIN);
+    wr_status status = WR_OK;
+    c->name[c->count - 1] = j->o->data;
+    for (size_t i = 0; status == WR_OK && i < p->n; i++) {
+        const char *line = wr_side_text(&p->tgt, i);
+        status = wr__candidates_set(c, c->count - 1, i, line, strlen(line), err);
+    }
+    return status;
+}
+
+static wr_status gather_candidates(job *j, options *o, wr_candidates *c, wr_error *err) {
+    const wr_list *files = &o->choice.candidates;
+    int k = 0;
+    wr_status status =
+        wr__candidates_begin(c, j->source.all.n, (int)(o->teachers.n + files->n) + 1, err);
+    for (size_t i = 0; i < files->n && status == WR_OK; i++)
+        status = add_file(j, files->items[i], c, k++, err);
+    for (size_t i = 0; i < o->teachers.n && status == WR_OK; i++)
+        status = add_teacher(j, o, o->teachers.items[i], c, k++, err);
+    if (status == WR_OK) status = add_own(j, c, err);
+    wr_str_add(&j->chosen_from, "chosen among");
+    for (int i = 0; i < c->count && status == WR_OK; i++)
+        wr_str_add(&j->chosen_from, "%s %s", i == 0 ? "" : ",", c->name[i]);
+    if (o->choice.student != NULL) wr_str_add(&j->chosen_from, " by %s", o->choice.student);
+    return status;
+}
+
+/* The chosen candidates become the translations. */
+static wr_status take_best(job *j, options *o, wr_candidates *c, wr_error *err) {
+    size_t n = j->source.all.n;
+    int *chosen = malloc((n + 1) * sizeof *chosen);
+    if (chosen == NULL) return wr_fail_memory(err, "choices", n * sizeof *chosen);
+    wr_status status =
+        wr__dynamic_choose_all(&o->choice, &o->run, c, &j->source.all, j->data, chosen, err);
+    for (size_t i = 0; i < n && status == WR_OK; i++) {
+        const char *line = wr__candidates_get(c, chosen[i], i);
+        j->line[i] = i;
+        j->tgt.line[i] = line;
+        j->tgt.len[i] = strlen(line);
+    }
+    j->n = n;
+    free(chosen);
+    return status;
+}
+
 /* ---- from translations to a dataset ---- */
 
 static wr_status encode(job *j, wr_split_info *info, wr_error *err) {
@@ -391,7 +504,9 @@ static wr_status compare(const job *j, wr_error *err) {
 
 /* What dataset.json tells of where the new targets are from. */
 static void describe_targets(const job *j, wr_str *out) {
-    if (j->o->targets.n > 0)
+    if (j->o->dynamic)
+        wr_str_add(out, "%s", wr_str_text(&j->chosen_from));
+    else if (j->o->targets.n > 0)
         wr_str_add(out, "%s", j->given.all.path);
     else
         wr_str_add(out, "%s translated by %s, checkpoint %s, beam %d", j->source.all.path,
@@ -444,12 +559,48 @@ static size_t count_stdin(const wr_list *list) {
     return n;
 }
 
-static wr_status check_options(const options *o, wr_error *err) {
-    struct stat there;
-    if ((o->run.dir != NULL) == (o->targets.n > 0))
+/* Without --dynamic one source of translations; with it any number, and nothing else. */
+static wr_status check_teachers(const options *o, wr_error *err) {
+    const char *stray = o->gamma_given               ? "--gamma"
+                        : o->beta_given              ? "--beta"
+                        : o->student_given           ? "--student"
+                        : o->table_given             ? "--table"
+                        : o->choice.candidates.n > 0 ? "--candidates"
+                                                     : NULL;
+    if (!o->dynamic && stray != NULL)
+        return wr_fail(err, WR_ERR_USAGE, "distill: %s is for --dynamic", stray);
+    if (!o->dynamic && o->teachers.n > 1)
+        return wr_fail(
+            err, WR_ERR_USAGE,
+            "distill: %zu teachers; several are for --dynamic, which chooses among their "
+            "translations",
+            o->teachers.n);
+    if (!o->dynamic && (o->teachers.n > 0) == (o->targets.n > 0))
         return wr_fail(err, WR_ERR_USAGE,
                        "distill: give either the teacher RUN or translations made before with "
                        "--targets (see `weir distill --help`)");
+    if (!o->dynamic) return WR_OK;
+    if (o->input.n > 0 || o->targets.n > 0)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "distill: %s does not go with --dynamic, which compares translations of the "
+                       "dataset's training sources with its targets%s",
+                       o->input.n > 0 ? "--input" : "--targets",
+                       o->input.n > 0 ? "" : "; --candidates takes translations made before");
+    if (o->teachers.n + o->choice.candidates.n == 0)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "distill: --dynamic needs at least one teacher RUN or --candidates FILE");
+    double gamma[WR_CANDIDATES_MOST];
+    size_t count = o->teachers.n + o->choice.candidates.n + 1;
+    if (count > WR_CANDIDATES_MOST)
+        return wr_fail(err, WR_ERR_USAGE, "distill: %zu candidates: at most %d are compared", count,
+                       WR_CANDIDATES_MOST);
+    return wr__dynamic_gamma(o->choice.gamma, (int)count, gamma, err);
+}
+
+static wr_status check_options(const options *o, wr_error *err) {
+    struct stat there;
+    wr_status status = check_teachers(o, err);
+    if (status != WR_OK) return status;
     if (count_stdin(&o->input) + count_stdin(&o->targets) > 1)
         return wr_fail(err, WR_ERR_USAGE,
                        "distill: '-' stands for standard input, which only one file can be");
@@ -472,30 +623,25 @@ static wr_status read_all(job *j, wr_error *err) {
         status = o->input.n > 0 ? read_files(&o->input, &j->source, err)
                                 : read_split(j, &j->source, err);
     if (status == WR_OK && o->targets.n > 0) status = read_files(&o->targets, &j->given, err);
-    if (status != WR_OK) return status;
-    size_t n = j->source.all.n;
-    j->line = malloc(sizeof *j->line * (n + 1));
-    if (j->line == NULL) return wr_fail_memory(err, "sentences", n * sizeof *j->line);
-    status = reserve_lines(&j->src, n, err);
-    return status == WR_OK ? reserve_lines(&j->tgt, n, err) : status;
+    return status == WR_OK ? make_room(j, err) : status;
+}
+
+static wr_status run_dynamic(job *j, options *o, wr_error *err) {
+    wr_candidates c = {0};
+    wr_status status = gather_candidates(j, o, &c, err);
+    if (status == WR_OK) status = take_best(j, o, &c, err);
+    if (status == WR_OK) status = write_dataset(j, err);
+    wr__candidates_free(&c);
+    return status;
 }
 
 static wr_status run(job *j, options *o, wr_error *err) {
     wr_status status = check_options(o, err);
     if (status == WR_OK) status = read_all(j, err);
     if (status != WR_OK) return status;
-    if (o->targets.n > 0) {
-        status = take_given(j, err);
-    } else {
-        status = wr_run_open(&o->run, &j->run, err);
-        if (status == WR_OK) status = wr_run_search_options(&j->run, &o->search, &j->search, err);
-        if (status == WR_OK && (j->run.src == NULL || j->run.tgt == NULL))
-            status =
-                wr_fail(err, WR_ERR_INPUT,
-                        "%s has no subword models, so that it cannot translate text", o->run.dir);
-        if (status == WR_OK) status = check_teacher(j, err);
-        if (status == WR_OK) status = translate(j, err);
-    }
+    if (o->dynamic) return run_dynamic(j, o, err);
+    o->run.dir = o->teachers.n > 0 ? o->teachers.items[0] : NULL;
+    status = o->targets.n > 0 ? take_given(j, err) : ask_teacher(j, o, err);
     return status == WR_OK ? write_dataset(j, err) : status;
 }
 
@@ -505,17 +651,11 @@ static wr_status distill(options *o, wr_error *err) {
     o->run.set = &o->set;
     wr_status status = run(&j, o, err);
     if (status == WR_OK) printf("wrote %s in %.1f s\n", o->out, wr_now() - began);
-    wr_translations_free(&j.translated);
+    free_work(&j);
     wr_corpus_free(&j.corpus);
-    wr_ids_free(&j.ids);
-    wr_str_free(&j.text);
-    free(j.sentence);
-    free(j.line);
-    wr_text_free(&j.src);
-    wr_text_free(&j.tgt);
+    wr_str_free(&j.chosen_from);
     free_lines(&j.source);
     free_lines(&j.given);
-    wr_run_close(&j.run);
     wr_dataset_free(j.data);
     return status;
 }
@@ -524,8 +664,8 @@ int wr_cmd_distill(int argc, char **argv) {
     options o = {0};
     wr_run_search *s = &o.search;
     const wr_opt table[] = {
-        {"RUN", WR_OPT_STRING, &o.run.dir,
-         .help = "the teacher: a run directory that `weir train` wrote"},
+        {"RUN", WR_OPT_MANY, &o.teachers,
+         .help = "the teacher: a run directory that `weir train` wrote; several with --dynamic"},
         {"--data", WR_OPT_STRING, &o.data, .value = "DIR", .required = true,
          .help = "the dataset whose models, filter, valid and test are kept"},
         {"--out", WR_OPT_STRING, &o.out, .value = "DIR2", .required = true,
@@ -553,6 +693,27 @@ int wr_cmd_distill(int argc, char **argv) {
          .help = "where to compute"},
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE",
          .help = "change a key of the teacher's recipe, such as decode.max_len_extra=50"},
+        {"--dynamic", WR_OPT_FLAG, &o.dynamic,
+         .help = "choose among the teachers' translations and the dataset's own targets, source by "
+                 "source"},
+        {"--candidates", WR_OPT_MANY, &o.choice.candidates, .value = "FILE",
+         .help = "--dynamic: translations of the training sources made before, line by line, each "
+                 "file a candidate in front of the teachers'"},
+        {"--student", WR_OPT_STRING, &o.choice.student, .value = "RUN", .given = &o.student_given,
+         .help = "--dynamic: the model whose -log p(target | source) is added to the cost"},
+        {"--student-checkpoint", WR_OPT_STRING, &o.choice.student_checkpoint, .value = "NAME",
+         .fallback = "last", .help = "of the student: best, last, average or a number of updates"},
+        {"--gamma", WR_OPT_STRING, &o.choice.gamma, .value = "X,Y,..", .given = &o.gamma_given,
+         .help = "--dynamic: weights of the candidates as references, the dataset's targets last "
+                 "(default: 1 each)"},
+        {"--beta", WR_OPT_REAL, &o.choice.beta, .value = "X", .fallback = "0.2", .min = 0,
+         .max = 1000, .given = &o.beta_given, .help = "--dynamic: weight of BLEU in the cost"},
+        {"--gamma-scale", WR_OPT_STRING, &o.choice.gamma_scale, .fallback = "raw",
+         .choices = "raw|normalised", .help = "--dynamic: gamma as given, or divided by its sum"},
+        {"--nll", WR_OPT_STRING, &o.choice.nll, .fallback = "sum", .choices = "sum|mean",
+         .help = "--dynamic: the student's cost of a whole target, or of a token of it"},
+        {"--table", WR_OPT_STRING, &o.choice.table, .value = "FILE", .given = &o.table_given,
+         .help = "--dynamic: write every candidate's cost as TSV"},
     };
     const wr_cli cli = {.command = "distill",
                         .summary = "make a dataset whose training targets are a teacher's "
@@ -565,6 +726,8 @@ int wr_cmd_distill(int argc, char **argv) {
     if (code >= 0) return code;
     wr_error err = {0};
     code = wr_cli_end(distill(&o, &err), &err);
+    wr_list_free(&o.teachers);
+    wr_list_free(&o.choice.candidates);
     wr_list_free(&o.input);
     wr_list_free(&o.targets);
     wr_list_free(&o.set);

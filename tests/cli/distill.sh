@@ -64,10 +64,41 @@ count=$(sed -n 's/^\([0-9]*\) translations were cut .*--drop-unfinished.*/\1/p' 
 grep -qE "^train: 600 pairs, .*[ ,]$count longer than 30 tokens" out.txt ||
     fail "not $count dropped: $(cat out.txt)"
 
+# Dynamic: of a file's translations, the teacher's and the dataset's own targets, one for each source.
+"$weir" translate run --input text/train.en --decode greedy | sed 's/^$/null/' > greedy.out
+dynamic=(run --dynamic --candidates greedy.out --data data --beam 2)
+"$weir" distill "${dynamic[@]}" --gamma 0,0,1 --out own > out.txt || fail "dynamic: own"
+grep -q '^data: chosen for [0-9]* of 600 sources$' out.txt || fail "own targets: $(cat out.txt)"
+cmp data/train.pairs own/train.pairs || fail "the weights do not choose the own targets"
+"$weir" distill "${dynamic[@]}" --gamma 0,1,0 --out teacher > out.txt || fail "dynamic: teacher"
+"$weir" distill "${dynamic[@]}" --gamma 1,0,0 --gamma-scale normalised --out file > out.txt
+"$weir" distill --targets greedy.out --data data --out file2 > out.txt
+cmp file2/train.pairs file/train.pairs || fail "the weights do not choose the file"
+grep -q '"tgt_file":.*chosen among greedy.out, run, data' file/dataset.json || fail "origin"
+"$weir" distill "${dynamic[@]}" --student run --student-checkpoint best --table t.tsv --out chosen > out.txt ||
+    fail "dynamic: student"
+# line candidate chosen cost nll total: the first of the smallest totals is chosen
+awk -F'\t' 'NR == 1 { next } $1 != line { if (line && best != picked) bad = 1; line = $1; least = 1e300; n++ }
+    { d = $4 + $5 - $6; if (d > 2e-6 || d < -2e-6) bad = 1; if ($6 + 1e-6 < least) { least = $6; best = $2 } if ($3) picked = $2 }
+    END { exit bad || best != picked || n != 600 }' t.tsv || fail "not the least total"
+"$weir" distill "${dynamic[@]}" --student run --student-checkpoint best --beta 0 --nll mean --table t0.tsv --out sure > out.txt
+awk -F'\t' 'NR > 1 && $4 != 0 { exit 1 }' t0.tsv || fail "beta 0 has a cost"
+awk -F'\t' 'NR == FNR { nll[$1, $2] = $5; next } FNR > 1 && $6 >= nll[$1, $2] && nll[$1, $2] > 1 && nll[$1, $2] < 1e9 { exit 1 }' t.tsv t0.tsv ||
+    fail "--nll mean is no mean"
+
 cp -r new before
 refuse 2 "either the teacher RUN or" distill --data data --out x
 refuse 2 "either the teacher RUN or" distill run --data data --targets train.out --out x
 refuse 2 "--out" distill run --data data
+refuse 2 "--gamma is for --dynamic" distill run --data data --gamma 1 --out x
+refuse 2 "2 teachers; several are for --dynamic" distill run run --data data --out x
+refuse 2 "at least one teacher RUN or" distill --dynamic --data data --out x
+refuse 2 "--input does not go with --dynamic" distill run --dynamic --data data --input mixed --out x
+refuse 2 "--gamma 1: give 2 numbers" distill run --dynamic --data data --gamma 1 --out x
+refuse 2 "--gamma 1,-1: give 2 numbers" distill run --dynamic --data data --gamma 1,-1 --out x
+refuse 2 "at least one must be above 0" distill run --dynamic --data data --gamma 0,0 --out x
+refuse 1 "has 600 lines but text/valid.de has 40" distill --dynamic --candidates text/valid.de --data data --out x
+refuse 1 "nowhere/recipe.yaml" distill run --dynamic --student nowhere --data data --out x
 refuse 2 "only one file" distill run --data data --input - - --out x
 refuse 1 "nowhere/recipe.yaml" distill nowhere --data data --out x
 refuse 1 "step-7" distill run --checkpoint 7 --data data --out x
