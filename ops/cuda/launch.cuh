@@ -1,4 +1,4 @@
-/* The two things that CUDA writes in a syntax of its own, as macros, so that a .cu file compiles by
+/* What CUDA writes in a syntax of its own, as macros, so that a .cu file compiles by
    nvcc and by clang++ against the emulator, which defines them itself. Kernels include this file
    instead of <cuda_runtime.h>; docs/cuda_emulator.md has the rules. */
 #ifndef WR_CUDA_LAUNCH_CUH
@@ -19,6 +19,12 @@
 #define WR_DYNAMIC_SHARED(T, name)                                                                 \
     extern __shared__ __align__(16) unsigned char wr_dynamic_shared_bytes[];                       \
     T *name = reinterpret_cast<T *>(wr_dynamic_shared_bytes)
+#endif
+
+#ifndef WR_VECTOR
+/* struct WR_VECTOR(name, alignment) { ... }: a type that kernels load and store at once. The
+   emulator finds loads and stores at other addresses; plain alignas() it cannot check. */
+#define WR_VECTOR(name, alignment) alignas(alignment) name
 #endif
 
 #endif

@@ -77,6 +77,7 @@ static void enter(unsigned fiber, Thread *thread) {
 static unsigned idle_fiber() {
     if (block.idle_count) return block.idle[--block.idle_count];
     fiber_create(&block.fibers[block.fibers_made], fiber_main);
+    race_ignore(block.fibers[block.fibers_made].stack, block.fibers[block.fibers_made].bytes);
     return block.fibers_made++;
 }
 
@@ -91,6 +92,7 @@ void wait_for_turn(Thread *thread, State state) {
 void stop_thread() {
     block.stopped = true;
     block.current->state = State::done;
+    race_thread_ends();
     race_leave();
     fiber_abandon(&block.fibers[block.running_fiber]);
 }
@@ -151,6 +153,17 @@ unsigned lane_bit() { return 1u << current_thread("__activemask()")->index % 32;
 void trap(const char *message) {
     const Thread *self = current_thread(message);
     fail_block("thread %u: %s", self->index, message);
+    stop_thread();
+}
+
+void misaligned(const void *address, size_t alignment, size_t bytes) {
+    if (!block.current) {
+        fprintf(stderr, "cuda emulator: misaligned address %p outside a kernel\n", address);
+        abort();
+    }
+    fail_block(
+        "thread %u: misaligned address %p for %zu bytes at once, which need a multiple of %zu",
+        block.current->index, address, bytes, alignment);
     stop_thread();
 }
 

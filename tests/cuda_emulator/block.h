@@ -67,6 +67,7 @@ void leave_faults();
 void race_begin_launch(unsigned threads);
 void race_begin_block(); /* memory and synchronisation of the last block are forgotten */
 void race_end_launch();
+void race_ignore(const void *memory, size_t bytes);
 void race_forget_threads(); /* after a launch whose threads did not end */
 void race_enter(const Thread *thread);
 void race_leave();

@@ -61,6 +61,13 @@ void race_begin_block() {
 
 void race_end_launch() { tsan_acquire(&races.end); }
 
+/* Threads use the same stack one after another, which is no race; it would only be one if a thread
+   passed an address of its stack to another. */
+void race_ignore(const void *memory, size_t bytes) {
+    if (has_tsan())
+        AnnotateBenignRaceSized(__FILE__, __LINE__, memory, bytes, "the stack of a CUDA thread");
+}
+
 void race_forget_threads() {
     if (!has_tsan()) return;
     for (auto &set : races.fibers) {

@@ -15,6 +15,8 @@ CU_EMU_WEAK void *__tsan_get_current_fiber();
 CU_EMU_WEAK void *__tsan_create_fiber(unsigned flags);
 CU_EMU_WEAK void __tsan_destroy_fiber(void *fiber);
 CU_EMU_WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+CU_EMU_WEAK void AnnotateBenignRaceSized(const char *file, int line, const volatile void *memory,
+                                         size_t bytes, const char *what);
 CU_EMU_WEAK void __tsan_acquire(void *address);
 CU_EMU_WEAK void __tsan_release(void *address);
 }

@@ -25,9 +25,19 @@ struct __nv_bfloat16 {
     __nv_bfloat16(float value) : bits(cu_emu::float_to_bfloat16(value)) {}
     operator float() const { return cu_emu::bfloat16_to_float(bits); }
 };
-struct alignas(4) __nv_bfloat162 {
+struct WR_VECTOR(__nv_bfloat162, 4) {
     __nv_bfloat16 x, y;
+    __nv_bfloat162() = default;
+    __nv_bfloat162(__nv_bfloat16 x_, __nv_bfloat16 y_) : x(x_), y(y_) {}
 };
+
+/* The device rounds each of these results; conversion to float would not. Convert, compute, convert
+   back. */
+__nv_bfloat16 operator+(__nv_bfloat16, __nv_bfloat16) = delete;
+__nv_bfloat16 operator-(__nv_bfloat16, __nv_bfloat16) = delete;
+__nv_bfloat16 operator*(__nv_bfloat16, __nv_bfloat16) = delete;
+__nv_bfloat16 operator/(__nv_bfloat16, __nv_bfloat16) = delete;
+
 using nv_bfloat16 = __nv_bfloat16;
 using nv_bfloat162 = __nv_bfloat162;
 
@@ -43,6 +53,10 @@ inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
     return {__nv_bfloat16(x), __nv_bfloat16(y)};
 }
 inline __nv_bfloat162 __float22bfloat162_rn(float2 v) { return __floats2bfloat162_rn(v.x, v.y); }
+inline float __low2float(__nv_bfloat162 v) { return v.x; }
+inline float __high2float(__nv_bfloat162 v) { return v.y; }
+inline __nv_bfloat16 __low2bfloat16(__nv_bfloat162 v) { return v.x; }
+inline __nv_bfloat16 __high2bfloat16(__nv_bfloat162 v) { return v.y; }
 inline float2 __bfloat1622float2(__nv_bfloat162 v) { return {v.x, v.y}; }
 
 #endif

@@ -41,9 +41,19 @@ struct __half {
     __half(float value) : bits(cu_emu::float_to_half(value)) {}
     operator float() const { return cu_emu::half_to_float(bits); }
 };
-struct alignas(4) __half2 {
+struct WR_VECTOR(__half2, 4) {
     __half x, y;
+    __half2() = default;
+    __half2(__half x_, __half y_) : x(x_), y(y_) {}
 };
+
+/* The device rounds each of these results; conversion to float would not. Convert, compute, convert
+   back. */
+__half operator+(__half, __half) = delete;
+__half operator-(__half, __half) = delete;
+__half operator*(__half, __half) = delete;
+__half operator/(__half, __half) = delete;
+
 using half = __half;
 using half2 = __half2;
 

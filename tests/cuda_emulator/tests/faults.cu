@@ -83,9 +83,22 @@ __device__ int recurse(volatile int *x, int depth) {
 
 __global__ void endless_recursion_kernel(int *x) { *x = recurse(x, 0); }
 
-__global__ void misaligned_kernel(const float *x, float *y) {
+__global__ void misaligned_load_kernel(const float *x, float *y) {
     const float4 v = *reinterpret_cast<const float4 *>(x + 1);
     y[threadIdx.x] = v.x + v.w;
+}
+
+__global__ void misaligned_store_kernel(float *x) {
+    *reinterpret_cast<float4 *>(x + 1) = make_float4(1.0f, 2.0f, 3.0f, 4.0f);
+}
+
+struct WR_VECTOR(pair, 8) {
+    float v[2];
+};
+
+__global__ void misaligned_pair_kernel(const float *x, float *y) {
+    const pair p = __ldg(reinterpret_cast<const pair *>(x + 1));
+    y[threadIdx.x] = p.v[1];
 }
 
 __global__ void outside_array_kernel(float *x) {
@@ -185,8 +198,14 @@ void launch_far_write(float *x, cudaStream_t stream) {
 void launch_endless_recursion(int *x, cudaStream_t stream) {
     WR_LAUNCH(endless_recursion_kernel, 1, 1, 0, stream, x);
 }
-void launch_misaligned(const float *x, float *y, cudaStream_t stream) {
-    WR_LAUNCH(misaligned_kernel, 1, 64, 0, stream, x, y);
+void launch_misaligned_load(const float *x, float *y, cudaStream_t stream) {
+    WR_LAUNCH(misaligned_load_kernel, 1, 64, 0, stream, x, y);
+}
+void launch_misaligned_store(float *x, cudaStream_t stream) {
+    WR_LAUNCH(misaligned_store_kernel, 1, 64, 0, stream, x);
+}
+void launch_misaligned_pair(const float *x, float *y, cudaStream_t stream) {
+    WR_LAUNCH(misaligned_pair_kernel, 1, 64, 0, stream, x, y);
 }
 void launch_outside_array(float *x, cudaStream_t stream) {
     WR_LAUNCH(outside_array_kernel, 1, 64, 0, stream, x);

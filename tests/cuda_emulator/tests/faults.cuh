@@ -44,8 +44,10 @@ void launch_far_write(float *x, cudaStream_t stream);
 /* A function that calls itself for ever. */
 void launch_endless_recursion(int *x, cudaStream_t stream);
 
-/* Loads a float4 from x + 1. */
-void launch_misaligned(const float *x, float *y, cudaStream_t stream);
+/* Loads a float4 from x + 1; stores one there; loads a pair of own type from x + 1, by __ldg(). */
+void launch_misaligned_load(const float *x, float *y, cudaStream_t stream);
+void launch_misaligned_store(float *x, cudaStream_t stream);
+void launch_misaligned_pair(const float *x, float *y, cudaStream_t stream);
 
 /* Index 64 of a shared array of 64. */
 void launch_outside_array(float *x, cudaStream_t stream);

@@ -53,7 +53,7 @@ template <class... P, class... A>
 void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, const A &...arguments) {
     static_assert(sizeof...(P) == sizeof...(A), "the kernel has another number of arguments");
-    static_assert((std::is_trivially_copyable_v<P> && ...), "arguments are copied byte by byte");
+    static_assert((std::is_trivially_destructible_v<P> && ...), "arguments are copied bytes");
     static_assert((sizeof(P) + ... + 0) <= 4096, "arguments of a kernel: at most 4096 bytes");
     auto launch = std::make_shared<LaunchOf<P...>>(kernel, arguments...);
     launch->name = name;

@@ -20,36 +20,66 @@
    poison it before each block. */
 #define __shared__ static __attribute__((section("cu_shared")))
 
-/* Types of 1 to 4 values with CUDA's alignments: a float4 that is read at an address that is no
-   multiple of 16 is a misaligned access, which UBSan reports. */
-#define CU_EMU_VECTORS(name, T, align2, align3, align4)                                            \
+namespace cu_emu {
+
+/* Ends the launch: this address is no multiple of the alignment. */
+[[noreturn]] void misaligned(const void *address, size_t alignment, size_t bytes);
+
+/* Base of a type that is loaded and stored at once: copying it from or to an address that is no
+   multiple of its alignment is an error, as on the device, and not, as in C++, merely undefined. */
+template <size_t alignment, class Self> struct Aligned {
+    Aligned() = default;
+    Aligned(const Aligned &other) { check(&other); }
+    Aligned &operator=(const Aligned &other) {
+        check(this);
+        check(&other);
+        return *this;
+    }
+
+  private:
+    static void check(const void *address) {
+        if (__builtin_expect(reinterpret_cast<uintptr_t>(address) % alignment != 0, 0))
+            misaligned(address, alignment, sizeof(Self));
+    }
+};
+
+} // namespace cu_emu
+
+#define WR_VECTOR(name, alignment) alignas(alignment) name : cu_emu::Aligned<alignment, name>
+
+/* Types of 1 to 4 values with CUDA's alignments. */
+#define CU_EMU_VECTORS(name, T, align2, align4)                                                    \
     struct name##1 {                                                                               \
         T x;                                                                                       \
     };                                                                                             \
-    struct alignas(align2) name##2 {                                                               \
+    struct WR_VECTOR(name##2, align2) {                                                            \
         T x, y;                                                                                    \
+        name##2() = default;                                                                       \
+        name##2(T x_, T y_) : x(x_), y(y_) {}                                                      \
     };                                                                                             \
-    struct alignas(align3) name##3 {                                                               \
+    struct name##3 {                                                                               \
         T x, y, z;                                                                                 \
     };                                                                                             \
-    struct alignas(align4) name##4 {                                                               \
+    struct WR_VECTOR(name##4, align4) {                                                            \
         T x, y, z, w;                                                                              \
+        name##4() = default;                                                                       \
+        name##4(T x_, T y_, T z_, T w_) : x(x_), y(y_), z(z_), w(w_) {}                            \
     };                                                                                             \
     constexpr name##1 make_##name##1(T x) { return {x}; }                                          \
-    constexpr name##2 make_##name##2(T x, T y) { return {x, y}; }                                  \
+    inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                     \
     constexpr name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                          \
-    constexpr name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+    inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 
-CU_EMU_VECTORS(char, signed char, 2, 1, 4)
-CU_EMU_VECTORS(uchar, unsigned char, 2, 1, 4)
-CU_EMU_VECTORS(short, short, 4, 2, 8)
-CU_EMU_VECTORS(ushort, unsigned short, 4, 2, 8)
-CU_EMU_VECTORS(int, int, 8, 4, 16)
-CU_EMU_VECTORS(uint, unsigned, 8, 4, 16)
-CU_EMU_VECTORS(float, float, 8, 4, 16)
-CU_EMU_VECTORS(longlong, long long, 16, 8, 16)
-CU_EMU_VECTORS(ulonglong, unsigned long long, 16, 8, 16)
-CU_EMU_VECTORS(double, double, 16, 8, 16)
+CU_EMU_VECTORS(char, signed char, 2, 4)
+CU_EMU_VECTORS(uchar, unsigned char, 2, 4)
+CU_EMU_VECTORS(short, short, 4, 8)
+CU_EMU_VECTORS(ushort, unsigned short, 4, 8)
+CU_EMU_VECTORS(int, int, 8, 16)
+CU_EMU_VECTORS(uint, unsigned, 8, 16)
+CU_EMU_VECTORS(float, float, 8, 16)
+CU_EMU_VECTORS(longlong, long long, 16, 16)
+CU_EMU_VECTORS(ulonglong, unsigned long long, 16, 16)
+CU_EMU_VECTORS(double, double, 16, 16)
 #undef CU_EMU_VECTORS
 
 struct dim3 {
