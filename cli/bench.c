@@ -56,21 +56,17 @@ wr_batch wr_bench_batch_of(const wr_bench *b) {
 /* ---- timing ---- */
 
 wr_status wr_bench_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err) {
-    b->lr = 1e-4;
-    b->kl = 1;
     const wr_stage *stage = &b->programs.stage[b->programs.stages - 1];
     wr_status status = wr_fed_fill(&b->programs.feeding, &batch, &b->fed, err);
     if (status != WR_OK) return status;
     bool by_sentence = b->programs.weight == WR_PER_SENTENCE;
-    b->scale = 1.0 / (by_sentence ? b->fed.sentences : b->fed.tokens);
-    wr_feed *feed = b->fed.feed;
-    int n = b->fed.n;
-    feed[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &b->lr};
-    feed[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &b->scale};
-    if (wr_program_find_input(stage->update, WR_KL_WEIGHT) >= 0)
-        feed[n++] = (wr_feed){.name = WR_KL_WEIGHT, .data = &b->kl};
+    b->numbers = (wr_step_numbers){.lr = 1e-4,
+                                   .scale = 1.0 / (by_sentence ? b->fed.sentences : b->fed.tokens),
+                                   .kl = 1,
+                                   .update = (int32_t)step};
+    int n = wr_programs_feed(stage->update, &b->numbers, b->fed.feed, b->fed.n);
     wr_session_set_step(b->session, step);
-    return wr_session_run(b->session, stage->update, n, feed, err);
+    return wr_session_run(b->session, stage->update, n, b->fed.feed, err);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -248,8 +244,11 @@ int wr_cmd_bench(int argc, char **argv) {
          .choices = "train|decode|build|overhead",
          .help = "what to time; build: the graph of the loss and its gradient, with and without "
                  "traces; overhead: what the executor adds to the kernels of a training step"},
-        {"--decode", WR_OPT_STRING, &o.decode, .choices = "greedy|beam|argmax",
+        {"--decode", WR_OPT_STRING, &o.decode,
+         .choices = "greedy|beam|argmax|mask-predict|ctc|ctc-beam",
          .help = "decoding: how; a FlowSeq has argmax, a Transformer what --beam says"},
+        {"--iterations", WR_OPT_INT, &o.iterations, .value = "I", .fallback = "10", .min = 1,
+         .max = 1000, .help = "decoding by mask-predict: passes"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
          .help = "sentences in a batch"},
         {"--src-len", WR_OPT_INT, &o.src_len, .value = "S", .fallback = "24", .min = 1, .max = 4096,
@@ -261,7 +260,7 @@ int wr_cmd_bench(int argc, char **argv) {
         {"--threads", WR_OPT_INT, &o.threads, .fallback = "0", .min = 0, .max = 1024,
          .help = "processor threads; 0: all"},
         {"--beam", WR_OPT_INT, &o.beam, .value = "K", .fallback = "1", .min = 1, .max = 256,
-         .help = "decoding: hypotheses of a sentence; 1 is greedy"},
+         .help = "decoding: hypotheses of a sentence; 1 is greedy, of ctc-beam 20"},
         {"--shapes", WR_OPT_INT, &o.shapes, .value = "N", .fallback = "0", .min = 0, .max = 100000,
          .help = "training: N steps of as many different sizes instead; tells what planning costs"},
         {"--repeat", WR_OPT_INT, &o.repeat, .value = "N", .fallback = "10", .min = 1, .max = 10000,

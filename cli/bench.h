@@ -7,7 +7,7 @@
 
 typedef struct wr_bench_options {
     const char *recipe, *what, *decode, *device, *vocab;
-    int64_t batch, src_len, tgt_len, threads, repeat, beam, shapes;
+    int64_t batch, src_len, tgt_len, threads, repeat, beam, iterations, shapes;
     int64_t profile_depth;
     const char *profile_svg;
     bool profile, trap_nan;
@@ -22,9 +22,8 @@ typedef struct wr_bench {
     wr_session *session;
     wr_fed fed;
     int32_t *src, *src_len, *tgt, *tgt_len;
-    double *ms;       /* of each repetition, sorted when printed */
-    double lr, scale; /* what a step is fed with */
-    float kl;
+    double *ms;              /* of each repetition, sorted when printed */
+    wr_step_numbers numbers; /* what a step is fed with */
 } wr_bench;
 
 /* Each prints one JSON line. */

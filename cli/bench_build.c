@@ -26,7 +26,7 @@ static double cpu_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-static wr_status build(const wr_model_sizes *m, bool traced, times *t, int64_t at, shape *s,
+static wr_status build(wr_model_sizes *m, bool traced, times *t, int64_t at, shape *s,
                        wr_error *err) {
     double loss = 0, gradient = 0, start = cpu_ms();
     wr_model_graph_options o = {.training = true,

@@ -30,7 +30,7 @@ static wr_status choose_format(options *o, wr_error *err) {
 }
 
 /* The page has every tab; --what says which opens first. */
-static wr_status draw_page(const options *o, const wr_model_sizes *m, wr_error *err) {
+static wr_status draw_page(const options *o, wr_model_sizes *m, wr_error *err) {
     wr_draw_html_options page = {.path = o->what_to_draw,
                                  .what = o->what,
                                  .dropout = o->dropout,
@@ -75,7 +75,7 @@ static wr_status draw_graph(const options *o, const wr_model_sizes *m, const wr_
     return status;
 }
 
-static wr_status draw_model(options *o, const wr_model_sizes *m, wr_error *err) {
+static wr_status draw_model(options *o, wr_model_sizes *m, wr_error *err) {
     bool gradient = strcmp(o->what, "gradient") == 0;
     wr_model_graph_options what = {.training = o->dropout, .gradient = gradient};
     wr_graph *g = NULL;

@@ -87,7 +87,7 @@ static wr_status write_page(const model *x, const wr_draw_html_options *o,
     return status;
 }
 
-wr_status wr_draw_html(const wr_model_sizes *m, const wr_draw_html_options *o, const char *out,
+wr_status wr_draw_html(wr_model_sizes *m, const wr_draw_html_options *o, const char *out,
                        wr_error *err) {
     model x = {0};
     wr_batch_sizes sizes = {o->batch, o->src_len, o->tgt_len};

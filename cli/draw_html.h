@@ -13,7 +13,7 @@ typedef struct wr_draw_html_options {
 
 /* Write the page to `out`, whole or not at all. A model with mistakes gets a page that tells them.
  * Errors: those of wr_model_graph_new, of planning, and of writing. */
-wr_status wr_draw_html(const wr_model_sizes *m, const wr_draw_html_options *o, const char *out,
+wr_status wr_draw_html(wr_model_sizes *m, const wr_draw_html_options *o, const char *out,
                        wr_error *err);
 
 #endif

@@ -26,23 +26,35 @@ static wr_status flowseq_feeds(const wr_feeding *f, const wr_batch *b, wr_fed *f
     return status;
 }
 
+static wr_status nat_feeds(const wr_feeding *f, const wr_batch *b, wr_fed *fed, wr_error *err) {
+    wr_status status = wr_nat_batch_of(b, f->framing, f->multiple, &fed->framed, err);
+    if (status == WR_OK) fed->n = wr_nat_feeds(&fed->framed, fed->feed);
+    return status;
+}
+
+static size_t target_len(const wr_feeding *f, int32_t len) {
+    if (f->type == WR_RECIPE_FLOWSEQ) return wr_flowseq_target_len((size_t)len - 1, f->unit);
+    if (f->type == WR_RECIPE_NAT) return (size_t)wr_nat_framed_len(f->framing, len - 1);
+    return (size_t)len;
+}
+
 void wr_fed_count(const wr_feeding *f, const wr_batch *b, double *sentences, double *tokens) {
     *sentences = (double)b->B;
     *tokens = 0;
     for (int32_t i = 0; i < b->B; i++)
-        *tokens += f->type == WR_RECIPE_FLOWSEQ
-                       ? (double)wr_flowseq_target_len((size_t)b->tgt_len[i] - 1, f->unit)
-                       : (double)b->tgt_len[i];
+        *tokens += (double)target_len(f, b->tgt_len[i]);
 }
 
 wr_status wr_fed_fill(const wr_feeding *f, const wr_batch *b, wr_fed *fed, wr_error *err) {
     wr_fed_count(f, b, &fed->sentences, &fed->tokens);
     if (f->type == WR_RECIPE_FLOWSEQ) return flowseq_feeds(f, b, fed, err);
+    if (f->type == WR_RECIPE_NAT) return nat_feeds(f, b, fed, err);
     transformer_feeds(b, fed);
     return WR_OK;
 }
 
 void wr_fed_free(wr_fed *fed) {
     wr_flowseq_batch_free(&fed->packed);
+    wr_nat_batch_free(&fed->framed);
     *fed = (wr_fed){0};
 }

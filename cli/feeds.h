@@ -5,6 +5,7 @@
 #include "data/batches.h"
 #include "graph/session.h"
 #include "models/flowseq_batch.h"
+#include "models/nat_batch.h"
 #include "models/recipe.h"
 
 enum { WR_FEEDS_MOST = 12 };
@@ -12,7 +13,8 @@ enum { WR_FEEDS_MOST = 12 };
 /* How a family of models reads sentences. */
 typedef struct wr_feeding {
     wr_recipe_model_type type;
-    int unit; /* FlowSeq: target lengths are multiples of it */
+    int unit;                  /* FlowSeq: target lengths are multiples of it */
+    wr_recipe_framing framing; /* of non-autoregressive models */
     int multiple;
     int max_len;
 } wr_feeding;
@@ -24,6 +26,7 @@ typedef struct wr_fed {
     int n;
     double sentences, tokens; /* tokens of the targets, as the model counts them */
     wr_flowseq_batch packed;
+    wr_nat_batch framed;
 } wr_fed;
 
 wr_status wr_fed_fill(const wr_feeding *f, const wr_batch *b, wr_fed *fed, wr_error *err);

@@ -6,12 +6,20 @@
 #include "graph/plan.h"
 #include "graph/trace.h"
 #include "models/recipe_flowseq.h"
+#include "models/recipe_nat.h"
 #include "models/transformer.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+const char *wr_model_name(wr_recipe_model_type type) {
+    static const char *const NAMES[] = {[WR_RECIPE_TRANSFORMER] = "Transformer",
+                                        [WR_RECIPE_FLOWSEQ] = "FlowSeq",
+                                        [WR_RECIPE_NAT] = "NAT"};
+    return NAMES[type];
+}
 
 bool wr_is_directory(const char *path) {
     struct stat s;
@@ -179,15 +187,26 @@ static wr_status flowseq_loss(const wr_model_sizes *m, bool training, wr_graph *
     return status;
 }
 
-static wr_status add_loss(const wr_model_sizes *m, bool training, wr_graph *g, wr *loss,
-                          wr_error *err) {
+static wr_status nat_loss(wr_model_sizes *m, bool training, wr_graph *g, wr *loss, wr_error *err) {
+    wr_nat n;
+    wr_status status =
+        wr_recipe_nat_model(&m->recipe, m->src_vocab, m->tgt_vocab, training, &n, err);
+    if (status == WR_OK) status = wr_recipe_nat_training(&m->recipe, &m->nat, err);
+    if (status != WR_OK) return status;
+    wr_nat_pairs in = wr_nat_inputs(&n, g);
+    *loss = wr_nat_losses_of(&n, &m->nat, &in, true).total;
+    return WR_OK;
+}
+
+static wr_status add_loss(wr_model_sizes *m, bool training, wr_graph *g, wr *loss, wr_error *err) {
     if (m->recipe.model.type == WR_RECIPE_FLOWSEQ) return flowseq_loss(m, training, g, loss, err);
+    if (m->recipe.model.type == WR_RECIPE_NAT) return nat_loss(m, training, g, loss, err);
     *loss = transformer_loss(m, training, g);
     return WR_OK;
 }
 
-wr_status wr_model_graph_new(const wr_model_sizes *m, const wr_model_graph_options *o,
-                             wr_graph **graph, bool **live, wr_error *err) {
+wr_status wr_model_graph_new(wr_model_sizes *m, const wr_model_graph_options *o, wr_graph **graph,
+                             bool **live, wr_error *err) {
     *live = NULL;
     *graph = wr_graph_new();
     if (*graph == NULL) return wr_fail_memory(err, "a graph", 0);

@@ -3,14 +3,19 @@
 #define WEIR_CLI_MODEL_GRAPH_H
 
 #include "graph/graph.h"
+#include "models/nat_loss.h"
 #include "models/recipe.h"
 
 /* A recipe with the sizes of its vocabularies. */
 typedef struct wr_model_sizes {
     wr_recipe recipe;
     int src_vocab, tgt_vocab;
-    bool from_run; /* the vocabularies are those of a run directory */
+    bool from_run;       /* the vocabularies are those of a run directory */
+    wr_nat_training nat; /* what graphs of a non-autoregressive model name: keep it beside them */
 } wr_model_sizes;
+
+/* "Transformer", as reports say it. */
+const char *wr_model_name(wr_recipe_model_type type);
 
 /* Is it a directory? */
 bool wr_is_directory(const char *path);
@@ -41,8 +46,8 @@ typedef struct wr_model_graph_options {
 
 /* Build the loss. `*live` tells the nodes that belong to it (free() it). `*graph` holds mistakes if
  * there are any, which is not an error here. Errors: WR_ERR_MEMORY; WR_ERR_INPUT for lists of
- * layers `prior.*` that make no prior. */
-wr_status wr_model_graph_new(const wr_model_sizes *m, const wr_model_graph_options *o,
-                             wr_graph **graph, bool **live, wr_error *err);
+ * layers `prior.*` that make no prior. `m` must outlive the graph. */
+wr_status wr_model_graph_new(wr_model_sizes *m, const wr_model_graph_options *o, wr_graph **graph,
+                             bool **live, wr_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include "optim/optimizer.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static const wr_term TRANSFORMER_TERMS[] = {{"loss", WR_PER_TOKEN, false},
                                             {"nll", WR_PER_TOKEN, false}};
@@ -95,9 +96,11 @@ wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_p
                                    .unit = 1,
                                    .multiple = r->data.length_multiple,
                                    .max_len = wr_padded_max_len(r)}};
-    wr_status status = r->model.type == WR_RECIPE_FLOWSEQ
-                           ? wr__flowseq_programs(r, src_vocab, tgt_vocab, p, err)
-                           : transformer_programs(r, src_vocab, tgt_vocab, p, err);
+    static wr_status (*const MAKE[])(const wr_recipe *, int, int, wr_programs *,
+                                     wr_error *) = {[WR_RECIPE_TRANSFORMER] = transformer_programs,
+                                                    [WR_RECIPE_FLOWSEQ] = wr__flowseq_programs,
+                                                    [WR_RECIPE_NAT] = wr__nat_programs};
+    wr_status status = MAKE[r->model.type](r, src_vocab, tgt_vocab, p, err);
     if (status != WR_OK) wr_programs_free(p);
     return status;
 }
@@ -110,6 +113,7 @@ void wr_programs_free(wr_programs *p) {
         wr_program_free(p->stage[i].accumulate);
     }
     wr_program_free(p->valid);
+    free(p->nat);
     *p = (wr_programs){0};
 }
 
@@ -120,12 +124,25 @@ const wr_stage *wr_programs_stage(const wr_programs *p, int64_t update) {
     return &p->stage[i];
 }
 
+int wr_programs_valid_terms(const wr_programs *p) { return wr_program_outputs(p->valid); }
+
 double wr_term_value(const wr_programs *p, const wr_term *term, double sum, double sentences,
                      double tokens) {
+    if (term->per == WR_PER_NOTHING) return sum;
     double by = term->per == WR_PER_SENTENCE ? sentences
                 : term->per == WR_PER_TOKEN  ? tokens
                                              : tokens * p->features;
     return term->root ? sqrt(sum / by) : sum / by;
+}
+
+int wr_programs_feed(const wr_program *p, const wr_step_numbers *x, wr_feed *feed, int n) {
+    const wr_feed all[] = {{.name = WR_OPTIM_LR, .data = &x->lr},
+                           {.name = WR_OPTIM_SCALE, .data = &x->scale},
+                           {.name = WR_KL_WEIGHT, .data = &x->kl},
+                           {.name = WR_NAT_UPDATE, .data = &x->update}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (wr_program_find_input(p, all[i].name) >= 0) feed[n++] = all[i];
+    return n;
 }
 
 double wr_output_number(wr_session *s, int k) {

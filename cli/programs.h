@@ -7,6 +7,7 @@
 
 #include "cli/feeds.h"
 #include "graph/session.h"
+#include "models/nat_loss.h"
 #include "models/recipe.h"
 #include "models/transformer.h"
 
@@ -15,7 +16,12 @@ enum { WR_STAGES = 2, WR_TERMS = 10 };
 #define WR_KL_WEIGHT "kl_weight"
 
 /* What a sum is divided by in reports. */
-typedef enum wr_per { WR_PER_SENTENCE, WR_PER_TOKEN, WR_PER_FEATURE } wr_per;
+typedef enum wr_per {
+    WR_PER_SENTENCE,
+    WR_PER_TOKEN,
+    WR_PER_FEATURE,
+    WR_PER_NOTHING /* a count: shown where it is not 0 */
+} wr_per;
 
 typedef struct wr_term {
     const char *name;
@@ -35,13 +41,20 @@ typedef struct wr_stage {
                              * train.accumulate > 1 */
 } wr_stage;
 
+/* What the programs of a non-autoregressive model name. */
+typedef struct wr_nat_programs {
+    wr_nat_training training;
+    wr_term term[WR_TERMS];
+} wr_nat_programs;
+
 typedef struct wr_programs {
     wr_stage stage[WR_STAGES];
     int stages;
-    wr_program *valid; /* the terms of the last stage without dropout */
+    wr_program *valid; /* the terms of the last stage without dropout; if fewer, the first ones */
     wr_per weight;     /* what the loss of a batch is divided by */
     int features;      /* of a token, for WR_PER_FEATURE */
     wr_feeding feeding;
+    wr_nat_programs *nat; /* of a non-autoregressive model, else NULL */
 } wr_programs;
 
 /* The Transformer of a recipe; `training` turns dropout on. */
@@ -58,9 +71,22 @@ void wr_programs_free(wr_programs *p);
 /* The stage of the update that follows `update` others. */
 const wr_stage *wr_programs_stage(const wr_programs *p, int64_t update);
 
+/* How many terms `valid` gives. */
+int wr_programs_valid_terms(const wr_programs *p);
+
 /* `sum` as a report shows it, for a number of sentences and tokens. */
 double wr_term_value(const wr_programs *p, const wr_term *term, double sum, double sentences,
                      double tokens);
+
+/* What a step is fed with besides the batch: numbers that are to stay until it has run. */
+typedef struct wr_step_numbers {
+    double lr, scale; /* of the update */
+    float kl;
+    int32_t update; /* made before this one */
+} wr_step_numbers;
+
+/* Append those that `p` reads to n feeds; returns how many there are then. */
+int wr_programs_feed(const wr_program *p, const wr_step_numbers *x, wr_feed *feed, int n);
 
 /* A scalar output of the session's last run as a double. */
 double wr_output_number(wr_session *s, int k);

@@ -15,4 +15,8 @@ wr_status wr__compile_training(const wr_recipe *r, wr_graph *g, const wr_stage *
 wr_status wr__flowseq_programs(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                                wr_error *err);
 
+/* programs_nat.c */
+wr_status wr__nat_programs(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
+                           wr_error *err);
+
 #endif

@@ -269,8 +269,7 @@ static void add_recipe(report *r) {
     add_key(r, "recipe");
     wr_html_string(&r->json, wr_str_text(&text));
     add_key(r, "type");
-    wr_html_string(&r->json,
-                   r->m.recipe.model.type == WR_RECIPE_FLOWSEQ ? "FlowSeq" : "Transformer");
+    wr_html_string(&r->json, wr_model_name(r->m.recipe.model.type));
     add_key(r, "vocab");
     wr_str_add(&r->json, "[%d,%d]", r->m.src_vocab, r->m.tgt_vocab);
     add_key(r, "maxUpdates");

@@ -104,18 +104,18 @@ static double elapsed(const wr_trainer *t) { return t->before + wr_now() - t->be
 static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool last, double scale,
                            int number, wr_error *err) {
     const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update);
-    double lr = wr_schedule_at(&t->recipe, t->at->update), keep = first ? 0 : 1;
-    float kl = (float)wr_schedule_kl(&t->recipe, t->at->update);
+    double keep = first ? 0 : 1;
+    const wr_step_numbers numbers = {.lr = wr_schedule_at(&t->recipe, t->at->update),
+                                     .scale = scale,
+                                     .kl = (float)wr_schedule_kl(&t->recipe, t->at->update),
+                                     .update = (int32_t)t->at->update};
     wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
     if (status != WR_OK) return status;
     wr_feed *feed = t->fed.feed;
     int n = t->fed.n;
     wr_program *p = last ? stage->update : stage->accumulate;
     if (t->recipe.train.accumulate > 1) feed[n++] = (wr_feed){.name = WR_OPTIM_KEEP, .data = &keep};
-    if (last) feed[n++] = (wr_feed){.name = WR_OPTIM_LR, .data = &lr};
-    if (last) feed[n++] = (wr_feed){.name = WR_OPTIM_SCALE, .data = &scale};
-    if (wr_program_find_input(p, WR_KL_WEIGHT) >= 0)
-        feed[n++] = (wr_feed){.name = WR_KL_WEIGHT, .data = &kl};
+    n = wr_programs_feed(p, &numbers, feed, n);
     wr_session_set_step(t->session,
                         (uint64_t)(t->at->update * t->recipe.train.accumulate + number));
     status = wr_session_run(t->session, p, n, feed, err);
@@ -189,6 +189,26 @@ static wr_status run_update(wr_trainer *t, wr_error *err) {
 
 static void begin_sums(wr_trainer *t) { t->sums = (wr_train_sums){.began = wr_now()}; }
 
+/* The first terms, and counts of what should not be. */
+static void add_term(const wr_term *term, int k, double value, wr_str *line) {
+    if (term->per == WR_PER_NOTHING && value > 0) wr_str_add(line, "  %s %.0f", term->name, value);
+    if (term->per != WR_PER_NOTHING && k < 4) wr_str_add(line, "  %s %.4f", term->name, value);
+}
+
+/* Sentences whose target has no alignment with the model's positions: say once why that is. */
+static void tell_infeasible(wr_trainer *t, double count) {
+    if (count == 0 || t->told_infeasible) return;
+    t->told_infeasible = true;
+    wr_bar_line(&t->bar,
+                "%.0f sentences have no alignment: they have no target words, or more of them than "
+                "positions%s; they count nowhere",
+                count,
+                t->recipe.objective.name == WR_RECIPE_OBJECTIVE_CTC
+                    ? " (ctc needs one for each word and one between equal neighbours; raise "
+                      "nat.upsample)"
+                    : "");
+}
+
 static wr_status report(wr_trainer *t, wr_error *err) {
     const wr_train_sums *s = &t->sums;
     const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update - 1);
@@ -201,7 +221,8 @@ static wr_status report(wr_trainer *t, wr_error *err) {
         const wr_term *term = &stage->term[k];
         double value = wr_term_value(&t->programs, term, s->term[k], s->sentences, s->tokens);
         wr_log_number(&t->log, term->name, value);
-        if (k < 4) wr_str_add(&line, "  %s %.4f", term->name, value);
+        add_term(term, k, value, &line);
+        if (term->per == WR_PER_NOTHING) tell_infeasible(t, value);
     }
     wr_log_number(&t->log, "gradient_norm", s->norm);
     wr_log_number(&t->log, "lr", lr);
@@ -236,7 +257,7 @@ static wr_status validate(wr_trainer *t, wr_error *err) {
     if (v.bleu >= 0) wr_bar_line(&t->bar, "  BLEU %.2f  %s", v.bleu, v.sample);
     wr_log_begin(&t->log, "valid", t->at->update);
     wr_log_number(&t->log, "nll", v.nll);
-    for (int k = 0; k < last->terms; k++)
+    for (int k = 0; k < wr_programs_valid_terms(&t->programs); k++)
         if (strcmp(last->term[k].name, "nll") != 0)
             wr_log_number(&t->log, last->term[k].name, v.term[k]);
     if (v.bleu >= 0) wr_log_number(&t->log, "bleu", v.bleu);

@@ -38,6 +38,7 @@ typedef struct wr_trainer {
     bool resuming;
     int lock; /* of the run directory; < 0: none */
     wr_train_sums sums;
+    bool told_infeasible;
     int streak;    /* updates in a row that were skipped */
     double began;  /* when this process began to train */
     double before; /* seconds of training before this process */

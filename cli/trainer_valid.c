@@ -1,4 +1,5 @@
 /* trainer_valid.c: validation during training; see trainer.h. */
+#include "cli/run_search.h"
 #include "cli/trainer.h"
 #include "data/score.h"
 #include "models/flowseq_decoder.h"
@@ -19,12 +20,11 @@ typedef struct sums {
 static uint64_t step_of(const wr_batch *b) { return UINT64_MAX - WR_STAGES - b->place.batch; }
 
 static wr_status add_batch(wr_trainer *t, const wr_batch *b, sums *x, wr_error *err) {
-    const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
     wr_session_set_step(t->session, step_of(b));
     wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
     if (status == WR_OK)
         status = wr_session_run(t->session, t->programs.valid, t->fed.n, t->fed.feed, err);
-    for (int k = 0; status == WR_OK && k < last->terms; k++)
+    for (int k = 0; status == WR_OK && k < wr_programs_valid_terms(&t->programs); k++)
         x->term[k] += wr_output_number(t->session, k);
     x->sentences += t->fed.sentences;
     x->tokens += t->fed.tokens;
@@ -209,7 +209,7 @@ wr_status wr_trainer_validate(wr_trainer *t, wr_validation *v, wr_error *err) {
     *v = (wr_validation){.bleu = -1, .reconstruction_bleu = -1};
     wr_status status = sum_terms(t, pairs, &x, err);
     v->nll = nll_per_token(last, &x);
-    for (int k = 0; k < last->terms; k++)
+    for (int k = 0; k < wr_programs_valid_terms(&t->programs); k++)
         v->term[k] = wr_term_value(&t->programs, &last->term[k], x.term[k], x.sentences, x.tokens);
     if (status == WR_OK && t->recipe.train.valid_decode != WR_RECIPE_VALID_NONE)
         status = score(t, pairs, v, err);

@@ -1,5 +1,6 @@
 /* graph.c: the append-only, hash-consed node array; scopes; reading. See graph.h. */
 #include "graph/graph_internal.h"
+#include "graph/streams.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -289,6 +290,10 @@ uint32_t wr_blob_intern(wr_graph *g, const void *data, size_t bytes) {
 }
 
 int64_t wr_next_stream(wr_graph *g) { return ++g->shared->next_stream; }
+
+int64_t wr_streams_now(const wr_graph *g) { return g->shared->next_stream; }
+
+void wr_streams_replay(wr_graph *g, int64_t from) { g->shared->next_stream = from; }
 
 /* ---- dims ---- */
 

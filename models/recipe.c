@@ -4,6 +4,7 @@
  * to later checks; the table of keys is the schema. */
 #include "models/recipe.h"
 #include "models/recipe_flowseq.h"
+#include "models/recipe_nat.h"
 #include "models/recipe_nearest.h"
 #include "models/recipe_table.h"
 
@@ -56,12 +57,6 @@ static wr_status fail_at(const loader *l, origin from, wr_str *what) {
 static const char *last_part(const char *path) {
     const char *dot = strrchr(path, '.');
     return dot == NULL ? path : dot + 1;
-}
-
-static const wr__key *find_key(const char *path) {
-    for (size_t i = 0; i < wr__key_n; i++)
-        if (strcmp(wr__keys[i].path, path) == 0) return &wr__keys[i];
-    return NULL;
 }
 
 static bool is_section(const char *path) {
@@ -308,7 +303,7 @@ static wr_status walk_pair(loader *l, const yaml_node_t *key_node, const yaml_no
     snprintf(path, sizeof path, "%s%s%.100s", section, section[0] != '\0' ? "." : "",
              scalar(key_node));
     origin here = line_of(key_node);
-    const wr__key *key = find_key(path);
+    const wr__key *key = wr__key_find(path);
     if (key == NULL && !is_section(path)) return fail_unknown(l, here, path);
     if (key == NULL && node->type == YAML_MAPPING_NODE) return walk_mapping(l, node, path);
     if (key == NULL) {
@@ -397,7 +392,7 @@ static wr_status apply_set(loader *l, const char *set) {
     }
     char path[PATH_MAX_BYTES];
     snprintf(path, sizeof path, "%.*s", (int)(equals - set < 200 ? equals - set : 200), set);
-    const wr__key *key = find_key(path);
+    const wr__key *key = wr__key_find(path);
     if (key != NULL) return set_text(l, from, key, equals + 1, false);
     if (!is_section(path)) return fail_unknown(l, from, path);
     wr_str_add(&what, "%s is a section; name one of its keys, e.g. train.seed=7", path);
@@ -408,15 +403,15 @@ static wr_status apply_set(loader *l, const char *set) {
 
 /* A conflict between two keys is told where the later of the two was set. */
 static wr_status conflict(const loader *l, const char *a, const char *b, wr_str *what) {
-    origin first = l->origins[find_key(a) - wr__keys];
-    origin second = l->origins[find_key(b) - wr__keys];
+    origin first = l->origins[wr__key_find(a) - wr__keys];
+    origin second = l->origins[wr__key_find(b) - wr__keys];
     bool use_first = first.set != NULL || (second.set == NULL && first.line >= second.line);
     return fail_at(l, use_first ? first : second, what);
 }
 
 static const char *type_name(wr_recipe_model_type type, char *name, size_t size) {
     size_t n;
-    const char *word = wr__key_word(find_key("model.type"), (int)type, &n);
+    const char *word = wr__key_word(wr__key_find("model.type"), (int)type, &n);
     snprintf(name, size, "%.*s", (int)n, word);
     return name;
 }
@@ -440,28 +435,33 @@ static wr_status check_used(const loader *l) {
     return WR_OK;
 }
 
-/* The choices that only one type of model can take. */
+enum {
+    TRANSFORMER = 1 << WR_RECIPE_TRANSFORMER,
+    FLOWSEQ = 1 << WR_RECIPE_FLOWSEQ,
+    NAT = 1 << WR_RECIPE_NAT
+};
+
+/* The choices that only some types of model can take. */
 static const struct {
     const char *path;
-    int value;
-    wr_recipe_model_type type;
+    int value, types;
 } CHOICES_OF_TYPES[] = {
-    {"model.embeddings", WR_RECIPE_EMBED_TARGET, WR_RECIPE_TRANSFORMER},
-    {"train.valid_decode", WR_RECIPE_VALID_GREEDY, WR_RECIPE_TRANSFORMER},
-    {"train.valid_decode", WR_RECIPE_VALID_BEAM, WR_RECIPE_TRANSFORMER},
-    {"train.valid_decode", WR_RECIPE_VALID_ARGMAX, WR_RECIPE_FLOWSEQ},
-    {"decode.method", WR_RECIPE_GREEDY, WR_RECIPE_TRANSFORMER},
-    {"decode.method", WR_RECIPE_BEAM, WR_RECIPE_TRANSFORMER},
-    {"decode.method", WR_RECIPE_ARGMAX, WR_RECIPE_FLOWSEQ},
-    {"decode.method", WR_RECIPE_NPD, WR_RECIPE_FLOWSEQ},
-    {"decode.method", WR_RECIPE_IWD, WR_RECIPE_FLOWSEQ},
+    {"model.embeddings", WR_RECIPE_EMBED_TARGET, TRANSFORMER | NAT},
+    {"train.valid_decode", WR_RECIPE_VALID_GREEDY, TRANSFORMER},
+    {"train.valid_decode", WR_RECIPE_VALID_BEAM, TRANSFORMER},
+    {"train.valid_decode", WR_RECIPE_VALID_ARGMAX, FLOWSEQ | NAT},
+    {"decode.method", WR_RECIPE_GREEDY, TRANSFORMER},
+    {"decode.method", WR_RECIPE_BEAM, TRANSFORMER},
+    {"decode.method", WR_RECIPE_ARGMAX, FLOWSEQ | NAT},
+    {"decode.method", WR_RECIPE_NPD, FLOWSEQ},
+    {"decode.method", WR_RECIPE_IWD, FLOWSEQ},
 };
 enum { CHOICE_OF_TYPE_N = sizeof CHOICES_OF_TYPES / sizeof CHOICES_OF_TYPES[0] };
 
 static bool fits_type(const char *path, int value, wr_recipe_model_type type) {
     for (int i = 0; i < CHOICE_OF_TYPE_N; i++)
         if (strcmp(CHOICES_OF_TYPES[i].path, path) == 0 && CHOICES_OF_TYPES[i].value == value)
-            return CHOICES_OF_TYPES[i].type == type;
+            return (CHOICES_OF_TYPES[i].types >> type & 1) != 0;
     return true;
 }
 
@@ -486,7 +486,7 @@ static wr_status fail_choice(const loader *l, const wr__key *key, int value) {
 
 static wr_status check_choices(const loader *l) {
     for (int i = 0; i < CHOICE_OF_TYPE_N; i++) {
-        const wr__key *key = find_key(CHOICES_OF_TYPES[i].path);
+        const wr__key *key = wr__key_find(CHOICES_OF_TYPES[i].path);
         int value;
         memcpy(&value, (const char *)l->recipe + key->offset, sizeof value);
         if (!fits_type(key->path, value, l->recipe->model.type)) return fail_choice(l, key, value);
@@ -547,7 +547,7 @@ static wr_status check_train(const loader *l) {
         wr_str_add(&what,
                    "train.best_by = bleu needs translations of the validation data, but "
                    "train.valid_decode = none; allowed: best_by nll, or valid_decode %s",
-                   l->recipe->model.type == WR_RECIPE_FLOWSEQ ? "argmax" : "greedy or beam");
+                   l->recipe->model.type == WR_RECIPE_TRANSFORMER ? "greedy or beam" : "argmax");
         return conflict(l, "train.best_by", "train.valid_decode", &what);
     }
     return WR_OK;
@@ -606,6 +606,34 @@ static wr_status check_prior(const loader *l) {
     return fail_at(l, (origin){0}, &what);
 }
 
+/* Does the key hold its default? */
+static bool is_default(const loader *l, const wr__key *key) {
+    wr_str value = {0};
+    wr__key_write(key, l->recipe, &value);
+    bool same = strcmp(wr_str_text(&value), wr__key_default(key, l->recipe->model.type)) == 0;
+    wr_str_free(&value);
+    return same;
+}
+
+/* Objective and lengths must go together, and no key may be changed that would do nothing. */
+static wr_status check_nat(const loader *l) {
+    if (l->recipe->model.type != WR_RECIPE_NAT) return WR_OK;
+    wr_recipe_conflict c = {0};
+    for (size_t i = 0; i < wr__key_n; i++) {
+        const wr__key *key = &wr__keys[i];
+        if (is_default(l, key) || wr_recipe_nat_uses(l->recipe, key->path, &c)) continue;
+        return conflict(l, c.a, c.b, &c.what);
+    }
+    if (!wr_recipe_nat_fits(l->recipe, &c)) return conflict(l, c.a, c.b, &c.what);
+    wr_error why = {0};
+    wr_objective_config objective;
+    wr_status status = wr_recipe_objective_of(l->recipe, &objective, &why);
+    if (status == WR_OK) return WR_OK;
+    if (status != WR_ERR_INPUT) return wr_fail(l->err, status, "%s", why.text);
+    wr_str_add(&c.what, "%s", why.text);
+    return fail_at(l, (origin){0}, &c.what);
+}
+
 static wr_status check_all(const loader *l) {
     wr_status status = check_used(l);
     if (status == WR_OK) status = check_choices(l);
@@ -613,6 +641,7 @@ static wr_status check_all(const loader *l) {
     if (status == WR_OK) status = check_train(l);
     if (status == WR_OK) status = check_optim(l);
     if (status == WR_OK) status = check_prior(l);
+    if (status == WR_OK) status = check_nat(l);
     return status;
 }
 
@@ -672,6 +701,7 @@ wr_status wr_recipe_save(const wr_recipe *recipe, const char *path, wr_error *er
 static void add_default(const wr__key *key, wr_str *text) {
     wr_str_add(text, "`%s`", key->fallback);
     if (key->flowseq != NULL) wr_str_add(text, "; flowseq: `%s`", key->flowseq);
+    if (key->nat != NULL) wr_str_add(text, "; nat: `%s`", key->nat);
 }
 
 /* Of which types the key is when not of all. */

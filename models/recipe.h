@@ -1,10 +1,10 @@
 /* recipe.h: a recipe, the YAML file that says which model to train and how.
  *
- * A recipe has the sections `model`, `flowseq`, `prior`, `data`, `train`, `optim` and `decode`;
- * docs/recipes.md lists every key. All keys, their types, limits and defaults stand in one table
- * (recipe_table.c), from which come the checks, `--set key.path=value`, saving, and the
- * documentation. The table also tells which families of models use a key: setting a key that
- * `model.type` has no use for is an error, and saving leaves such keys out. */
+ * A recipe has the sections `model`, `flowseq`, `prior`, `nat`, `objective`, `data`, `train`,
+ * `optim` and `decode`; docs/recipes.md lists every key. All keys, their types, limits and defaults
+ * stand in one table (recipe_table.c), from which come the checks, `--set key.path=value`, saving,
+ * and the documentation. The table also tells which families of models use a key: setting a key
+ * that `model.type` has no use for is an error, and saving leaves such keys out. */
 #ifndef WEIR_RECIPE_H
 #define WEIR_RECIPE_H
 
@@ -17,7 +17,8 @@ extern "C" {
 /* The words of each choice, once: the enums below and the texts in the table come from here. */
 #define WR_RECIPE_MODELS(X)                                                                        \
     X(WR_RECIPE_TRANSFORMER, "transformer")                                                        \
-    X(WR_RECIPE_FLOWSEQ, "flowseq")
+    X(WR_RECIPE_FLOWSEQ, "flowseq")                                                                \
+    X(WR_RECIPE_NAT, "nat")
 #define WR_RECIPE_NORMS(X)                                                                         \
     X(WR_RECIPE_NORM_PRE, "pre")                                                                   \
     X(WR_RECIPE_NORM_POST, "post")
@@ -48,6 +49,60 @@ extern "C" {
     X(WR_RECIPE_AFFINE, "affine")                                                                  \
     X(WR_RECIPE_ADDITIVE, "additive")                                                              \
     X(WR_RECIPE_NLSQ, "nlsq")
+#define WR_RECIPE_INPUTS(X)                                                                        \
+    X(WR_RECIPE_INPUT_MASK, "mask")                                                                \
+    X(WR_RECIPE_INPUT_UNIFORM, "uniform")                                                          \
+    X(WR_RECIPE_INPUT_SOFT, "soft")                                                                \
+    X(WR_RECIPE_INPUT_INTERP, "interp")                                                            \
+    X(WR_RECIPE_INPUT_ATTN, "attn")
+#define WR_RECIPE_FRAMINGS(X)                                                                      \
+    X(WR_RECIPE_FRAME_BOS_EOS, "bos_eos")                                                          \
+    X(WR_RECIPE_FRAME_EOS, "eos")                                                                  \
+    X(WR_RECIPE_FRAME_PLAIN, "plain")
+#define WR_RECIPE_LENGTHS(X)                                                                       \
+    X(WR_RECIPE_LENGTH_AUTO, "auto")                                                               \
+    X(WR_RECIPE_LENGTH_POOLED, "pooled")                                                           \
+    X(WR_RECIPE_LENGTH_TOKEN, "token")                                                             \
+    X(WR_RECIPE_LENGTH_DIFFERENCE, "difference")                                                   \
+    X(WR_RECIPE_LENGTH_NONE, "none")
+#define WR_RECIPE_UPSAMPLINGS(X)                                                                   \
+    X(WR_RECIPE_UPSAMPLE_REPEAT, "repeat")                                                         \
+    X(WR_RECIPE_UPSAMPLE_MASK, "mask")                                                             \
+    X(WR_RECIPE_UPSAMPLE_SPLIT, "split")
+/* Objectives in the order of wr_objective_at(). */
+#define WR_RECIPE_OBJECTIVES(X)                                                                    \
+    X(WR_RECIPE_OBJECTIVE_CE, "ce")                                                                \
+    X(WR_RECIPE_OBJECTIVE_AXE, "axe")                                                              \
+    X(WR_RECIPE_OBJECTIVE_OAXE, "oaxe")                                                            \
+    X(WR_RECIPE_OBJECTIVE_CTC, "ctc")                                                              \
+    X(WR_RECIPE_OBJECTIVE_CMLM, "cmlm")                                                            \
+    X(WR_RECIPE_OBJECTIVE_GLAT, "glat")
+#define WR_RECIPE_AXE_FORMS(X)                                                                     \
+    X(WR_RECIPE_AXE_ORIGINAL, "original")                                                          \
+    X(WR_RECIPE_AXE_MPLE, "mple")
+#define WR_RECIPE_NORMS_OF_LOSS(X)                                                                 \
+    X(WR_RECIPE_LOSS_BY_AUTO, "auto")                                                              \
+    X(WR_RECIPE_LOSS_BY_TOKEN, "token")                                                            \
+    X(WR_RECIPE_LOSS_BY_SENT_TOKEN, "sent_token")                                                  \
+    X(WR_RECIPE_LOSS_BY_SENT, "sent")                                                              \
+    X(WR_RECIPE_LOSS_BY_FRAMES, "frames")
+#define WR_RECIPE_SMOOTHINGS(X)                                                                    \
+    X(WR_RECIPE_SMOOTH_ALL, "all")                                                                 \
+    X(WR_RECIPE_SMOOTH_OTHERS, "others")
+#define WR_RECIPE_MASKINGS(X)                                                                      \
+    X(WR_RECIPE_MASKING_UNIFORM, "uniform")                                                        \
+    X(WR_RECIPE_MASKING_MASK_PREDICT, "mask_predict")                                              \
+    X(WR_RECIPE_MASKING_FAIRSEQ, "fairseq")                                                        \
+    X(WR_RECIPE_MASKING_MPLE, "mple")                                                              \
+    X(WR_RECIPE_MASKING_FIXED, "fixed")
+#define WR_RECIPE_GLANCINGS(X)                                                                     \
+    X(WR_RECIPE_GLANCE_AUTO, "auto")                                                               \
+    X(WR_RECIPE_GLANCE_NONE, "none")                                                               \
+    X(WR_RECIPE_GLANCE_HAMMING, "hamming")                                                         \
+    X(WR_RECIPE_GLANCE_LEVENSHTEIN, "levenshtein")                                                 \
+    X(WR_RECIPE_GLANCE_P_REF, "p_ref")                                                             \
+    X(WR_RECIPE_GLANCE_NOT_P_REF, "one_minus_p_ref")                                               \
+    X(WR_RECIPE_GLANCE_FIXED, "fixed")
 #define WR_RECIPE_WEIGHTINGS(X)                                                                    \
     X(WR_RECIPE_PER_SENTENCE, "sentence")                                                          \
     X(WR_RECIPE_PER_TOKEN, "token")
@@ -90,6 +145,18 @@ typedef enum wr_recipe_posterior { WR_RECIPE_POSTERIORS(WR__CHOICE_NAME) } wr_re
 typedef enum wr_recipe_decoder { WR_RECIPE_DECODERS(WR__CHOICE_NAME) } wr_recipe_decoder;
 typedef enum wr_recipe_net { WR_RECIPE_NETS(WR__CHOICE_NAME) } wr_recipe_net;
 typedef enum wr_recipe_transform { WR_RECIPE_TRANSFORMS(WR__CHOICE_NAME) } wr_recipe_transform;
+typedef enum wr_recipe_input { WR_RECIPE_INPUTS(WR__CHOICE_NAME) } wr_recipe_input;
+typedef enum wr_recipe_framing { WR_RECIPE_FRAMINGS(WR__CHOICE_NAME) } wr_recipe_framing;
+typedef enum wr_recipe_length { WR_RECIPE_LENGTHS(WR__CHOICE_NAME) } wr_recipe_length;
+typedef enum wr_recipe_upsampling { WR_RECIPE_UPSAMPLINGS(WR__CHOICE_NAME) } wr_recipe_upsampling;
+typedef enum wr_recipe_objective_name {
+    WR_RECIPE_OBJECTIVES(WR__CHOICE_NAME)
+} wr_recipe_objective_name;
+typedef enum wr_recipe_axe_form { WR_RECIPE_AXE_FORMS(WR__CHOICE_NAME) } wr_recipe_axe_form;
+typedef enum wr_recipe_loss_norm { WR_RECIPE_NORMS_OF_LOSS(WR__CHOICE_NAME) } wr_recipe_loss_norm;
+typedef enum wr_recipe_smoothing { WR_RECIPE_SMOOTHINGS(WR__CHOICE_NAME) } wr_recipe_smoothing;
+typedef enum wr_recipe_masking { WR_RECIPE_MASKINGS(WR__CHOICE_NAME) } wr_recipe_masking;
+typedef enum wr_recipe_glancing { WR_RECIPE_GLANCINGS(WR__CHOICE_NAME) } wr_recipe_glancing;
 typedef enum wr_recipe_weighting { WR_RECIPE_WEIGHTINGS(WR__CHOICE_NAME) } wr_recipe_weighting;
 typedef enum wr_recipe_valid_decode {
     WR_RECIPE_VALID_DECODES(WR__CHOICE_NAME)
@@ -156,6 +223,37 @@ typedef struct wr_recipe_prior {
     wr_recipe_list position, step, unit, last_step, last_unit;
 } wr_recipe_prior;
 
+/* The parts of non-autoregressive models (models/nat.h). */
+typedef struct wr_recipe_nat {
+    wr_recipe_input inputs; /* what a position without a word is told */
+    double input_temperature;
+    wr_recipe_framing framing;
+    wr_recipe_length length;
+    bool length_offset;
+    int length_classes;
+    double length_weight;
+    int upsample; /* positions of a source word where the length is not predicted */
+    wr_recipe_upsampling upsampling;
+} wr_recipe_nat;
+
+/* What non-autoregressive models are trained by (models/objectives/objective.h). */
+typedef struct wr_recipe_objective {
+    wr_recipe_objective_name name;
+    wr_recipe_loss_norm norm;
+    wr_recipe_smoothing smooth_over;
+    double skip_penalty; /* axe */
+    wr_recipe_axe_form form;
+    double trunc_prob; /* oaxe, also the next four */
+    bool trunc_log2;
+    double mix;
+    int anneal, pretrain;      /* updates */
+    wr_recipe_masking masking; /* cmlm, also the next */
+    double visible;
+    wr_recipe_glancing glancing;
+    double glance_from, glance_to; /* shares */
+    int glance_updates;
+} wr_recipe_objective;
+
 typedef struct wr_recipe_data {
     int max_tokens, max_sentences, length_multiple;
     int src_vocab, tgt_vocab; /* 0: not said; a dataset's and a run's own go before them */
@@ -213,6 +311,8 @@ typedef struct wr_recipe {
     wr_recipe_model model;
     wr_recipe_flowseq flowseq;
     wr_recipe_prior prior;
+    wr_recipe_nat nat;
+    wr_recipe_objective objective;
     wr_recipe_data data;
     wr_recipe_train train;
     wr_recipe_optim optim;

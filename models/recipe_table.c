@@ -31,6 +31,9 @@
 /* For one family of models only. */
 #define TRANSFORMER .types = 1u << WR_RECIPE_TRANSFORMER
 #define FLOWSEQ     .types = 1u << WR_RECIPE_FLOWSEQ
+#define NAT         .types = 1u << WR_RECIPE_NAT
+/* For two: those with the layers of the Transformer. */
+#define LAYERED .types = 1u << WR_RECIPE_TRANSFORMER | 1u << WR_RECIPE_NAT
 
 /* clang-format off */
 const wr__key wr__keys[] = {
@@ -48,21 +51,21 @@ const wr__key wr__keys[] = {
         "layers of the decoder"),
     CHOICE(model.norm, WR_RECIPE_NORMS, "pre",
            "layer norm before each block (`pre`, trains without a long warm-up) or after it "
-           "(`post`, the paper of 2017)", TRANSFORMER),
+           "(`post`, the paper of 2017)", LAYERED),
     CHOICE(model.activation, WR_RECIPE_ACTIVATIONS, "relu",
-           "non-linearity of the feed-forward layers", TRANSFORMER),
+           "non-linearity of the feed-forward layers", LAYERED),
     RATE(model.dropout, "0.1",
-         "dropout of each block's output, and in `transformer` of embeddings"),
+         "dropout of each block's output, and in `transformer` and `nat` of embeddings"),
     RATE(model.attention_dropout, "0",
-         "dropout of attention weights", TRANSFORMER),
+         "dropout of attention weights", LAYERED),
     RATE(model.activation_dropout, "0",
-         "dropout behind the non-linearity of the feed-forward layers", TRANSFORMER),
+         "dropout behind the non-linearity of the feed-forward layers", LAYERED),
     CHOICE(model.embeddings, WR_RECIPE_EMBEDDINGS, "target",
            "which tables are one: target embedding and readout (`target`), these and the source "
            "embedding (`joint`, needs a joint vocabulary), or none (`separate`); `flowseq` knows "
-           "`joint` and `separate`", .flowseq = "joint"),
+           "`joint` and `separate`", .flowseq = "joint", .nat = "joint"),
     CHOICE(model.positions, WR_RECIPE_POSITIONS, "sinusoidal",
-           "how positions are told to the model", TRANSFORMER),
+           "how positions are told to the model", LAYERED),
     INT(model.max_len, "256", 2, 65536,
         "longest sentence in tokens, its end included"),
 
@@ -130,6 +133,77 @@ const wr__key wr__keys[] = {
            "coupling alternate up, coupling alternate down]",
            "the block `last_unit`", FLOWSEQ),
 
+    CHOICE(nat.inputs, WR_RECIPE_INPUTS, "mask",
+           "what a position is told besides its place: nothing (`mask`), the source word at the "
+           "same share of the sentence (`uniform`), a mixture of source words near the same number "
+           "(`soft`) or share (`interp`), or one that is learned (`attn`)", NAT),
+    ROW(WR__KEY_REAL, nat.input_temperature, .fallback = "0.3", .max = 1000, .above = true,
+        .help = "of the mixtures `soft` and `interp`: small: few words", NAT),
+    CHOICE(nat.framing, WR_RECIPE_FRAMINGS, "eos",
+           "what the decoder's positions hold besides words: begin and end of sentence, both "
+           "given (`bos_eos`), the end, which is said like a word (`eos`), or nothing (`plain`)",
+           NAT),
+    CHOICE(nat.length, WR_RECIPE_LENGTHS, "auto",
+           "how many positions: predicted from the encoder's mean (`pooled`), from a position of "
+           "its own in front of the source (`token`), from the mean without gradient as a "
+           "difference of at most 50 to the source (`difference`), or `nat.upsample` for each "
+           "source word (`none`); `auto`: `none` with `objective.name` ctc, else `pooled`", NAT),
+    BOOL(nat.length_offset, "true",
+         "classes of lengths are differences to the source's length", NAT),
+    INT(nat.length_classes, "256", 2, 100000,
+        "classes of lengths of `pooled` and `token`; what lies beyond is in the last", NAT),
+    REAL(nat.length_weight, "0.1", 0, 1000,
+         "weight of the length's loss, a mean over sentences", NAT),
+    INT(nat.upsample, "2", 1, 16,
+        "positions of a source word with `nat.length` none", NAT),
+    CHOICE(nat.upsampling, WR_RECIPE_UPSAMPLINGS, "repeat",
+           "what these are told: the source word (`repeat`), nothing (`mask`), or a part each of a "
+           "linear layer of the encoder's output (`split`)", NAT),
+
+    CHOICE(objective.name, WR_RECIPE_OBJECTIVES, "ce",
+           "what the words of a target are compared with: each position with its own word (`ce`; "
+           "`cmlm`: with some given; `glat`: with those given that the model errs at), the "
+           "cheapest monotone alignment (`axe`), the cheapest assignment (`oaxe`), or all "
+           "alignments with blanks (`ctc`)", NAT),
+    CHOICE(objective.norm, WR_RECIPE_NORMS_OF_LOSS, "auto",
+           "sentences' sums become one number: divided by the batch's loss tokens (`token`), each "
+           "by its own and averaged (`sent_token`), averaged (`sent`), or divided by the batch's "
+           "positions (`frames`); `auto`: `sent_token` for axe and ctc, else `token`", NAT),
+    CHOICE(objective.smooth_over, WR_RECIPE_SMOOTHINGS, "all",
+           "`train.label_smoothing` is spread over all words, or all but the right one (`others`)",
+           NAT),
+    REAL(objective.skip_penalty, "1", 0, 1e6,
+         "`axe`: what skipping a target word costs, as a multiple of saying it", NAT),
+    CHOICE(objective.form, WR_RECIPE_AXE_FORMS, "original",
+           "`axe`: the recurrence of the original paper, or of the MPLE paper", NAT),
+    REAL(objective.trunc_prob, "0", 0, 1,
+         "`oaxe`: positions whose word is less probable than this are left out", NAT),
+    BOOL(objective.trunc_log2, "false",
+         "`oaxe`: compare with the logarithm of base 2, as the authors' program does", NAT),
+    REAL(objective.mix, "0", 0, 1,
+         "`oaxe`: the share of cross-entropy in the loss", NAT),
+    INT(objective.anneal, "0", 0, 1000000000,
+        "`oaxe`: updates over which the share of cross-entropy falls from 1 to 0", NAT),
+    INT(objective.pretrain, "0", 0, 1000000000,
+        "`oaxe`: updates of cross-entropy alone before that", NAT),
+    CHOICE(objective.masking, WR_RECIPE_MASKINGS, "uniform",
+           "`cmlm`: of N words, how many are masked: 1 to N alike (`uniform`; `fairseq`: without "
+           "begin and end), 1 to N - 1 (`mask_predict`), N less a random share (`mple`), N less "
+           "`objective.visible` (`fixed`)", NAT),
+    REAL(objective.visible, "0.2", 0, 1,
+         "`cmlm` with masking `fixed`: the share of words that is given", NAT),
+    CHOICE(objective.glancing, WR_RECIPE_GLANCINGS, "auto",
+           "`ce`, `glat` and `ctc`: which words a second pass is given: as many as a share of the "
+           "first pass's errors by this distance, all alike (`hamming`, `levenshtein`) or rather "
+           "probable ones (`p_ref`) or improbable ones (`one_minus_p_ref`), or a share of all "
+           "(`fixed`); `auto`: `hamming` for glat, else `none`", NAT),
+    REAL(objective.glance_from, "0.5", 0, 1,
+         "the share that glancing gives at the first update", NAT),
+    REAL(objective.glance_to, "0.3", 0, 1,
+         "the share after `objective.glance_updates`", NAT),
+    INT(objective.glance_updates, "0", 0, 1000000000,
+        "updates over which the share moves, in a straight line; 0: `train.max_updates`", NAT),
+
     INT(data.max_tokens, "4096", 1, 100000000,
         "tokens of a batch with padding, counted on the longer side; at least `model.max_len`"),
     INT(data.max_sentences, "0", 0, 100000000,
@@ -170,8 +244,9 @@ const wr__key wr__keys[] = {
     INT(train.valid_every, "1000", 1, 1000000000,
         "updates between validations"),
     CHOICE(train.valid_decode, WR_RECIPE_VALID_DECODES, "greedy",
-           "how a validation translates for BLEU (`transformer`: greedy or beam; `flowseq`: "
-           "argmax); `none`: it computes the loss only", .flowseq = "argmax"),
+           "how a validation translates for BLEU (`transformer`: greedy or beam; `flowseq` and "
+           "`nat`: argmax); `none`: it computes the loss only", .flowseq = "argmax",
+           .nat = "argmax"),
     INT(train.valid_beam, "4", 1, 1000,
         "beam of the validation when `train.valid_decode` is `beam`", TRANSFORMER),
     INT(train.valid_sentences, "0", 0, 1000000000,
@@ -225,7 +300,7 @@ const wr__key wr__keys[] = {
     CHOICE(decode.method, WR_RECIPE_DECODES, "beam",
            "how `weir translate` searches (`transformer`: greedy or beam; `flowseq`: `argmax`, one "
            "candidate; `npd`, candidates rescored by a Transformer; `iwd`, candidates rescored by "
-           "the model itself)", .flowseq = "argmax"),
+           "the model itself; `nat`: argmax)", .flowseq = "argmax", .nat = "argmax"),
     INT(decode.beam, "5", 1, 1000,
         "hypotheses kept by `beam`", TRANSFORMER),
     CHOICE(decode.normalisation, WR_RECIPE_NORMALISATIONS, "penalty",
@@ -260,8 +335,17 @@ bool wr__key_used(const wr__key *key, wr_recipe_model_type type) {
     return key->types == 0 || (key->types >> type & 1) != 0;
 }
 
+const wr__key *wr__key_find(const char *path) {
+    for (size_t i = 0; i < wr__key_n; i++)
+        if (strcmp(wr__keys[i].path, path) == 0) return &wr__keys[i];
+    return NULL;
+}
+
 const char *wr__key_default(const wr__key *key, wr_recipe_model_type type) {
-    return type == WR_RECIPE_FLOWSEQ && key->flowseq != NULL ? key->flowseq : key->fallback;
+    const char *own = type == WR_RECIPE_FLOWSEQ ? key->flowseq
+                      : type == WR_RECIPE_NAT   ? key->nat
+                                                : NULL;
+    return own != NULL ? own : key->fallback;
 }
 
 const char *wr__key_word(const wr__key *key, int value, size_t *n) {

@@ -23,8 +23,8 @@ typedef struct wr__key {
     bool above, below;    /* ... or excluded: value > min, value < max */
     const char *choices;  /* "pre|post|" */
     const char *help;
-    unsigned types;      /* 1 << wr_recipe_model_type of all that use it; 0: all do */
-    const char *flowseq; /* the default of model.type flowseq; NULL: `fallback` */
+    unsigned types;            /* 1 << wr_recipe_model_type of all that use it; 0: all do */
+    const char *flowseq, *nat; /* the defaults of these model types; NULL: `fallback` */
 } wr__key;
 
 /* All keys, in the order of saving; keys of a section stand together. */
@@ -33,6 +33,9 @@ extern const size_t wr__key_n;
 
 /* Does this type of model use the key? */
 bool wr__key_used(const wr__key *key, wr_recipe_model_type type);
+
+/* The key of a path, or NULL. */
+const wr__key *wr__key_find(const char *path);
 
 /* Its default for this type. */
 const char *wr__key_default(const wr__key *key, wr_recipe_model_type type);

@@ -59,15 +59,15 @@ static wr table_of(const wr_transformer *t, wr_graph *g, bool target) {
     return wr_embedding_param(g, name, t->dtype, target ? t->tgt_vocab : t->src_vocab, t->m.dim);
 }
 
-static wr embed(const wr_transformer *t, wr ids, bool target) {
-    wr x = wr_scale(wr_embedding(table_of(t, ids.g, target), ids), sqrt((double)t->m.dim));
-    return x;
+wr wr_transformer_embed(const wr_transformer *t, wr ids, bool target) {
+    return wr_scale(wr_embedding(table_of(t, ids.g, target), ids), sqrt((double)t->m.dim));
 }
 
 /* Embedding times sqrt(D), plus positions, with dropout (section 3.4 of the paper). */
 static wr embed_sequence(const wr_transformer *t, wr ids, bool target) {
     wr table = wr_sinusoids(ids.g, t->dtype, t->m.max_len, t->m.dim);
-    return wr_dropout(wr_add_positions(embed(t, ids, target), table), rate(t, t->m.dropout));
+    return wr_dropout(wr_add_positions(wr_transformer_embed(t, ids, target), table),
+                      rate(t, t->m.dropout));
 }
 
 wr wr_transformer_logits(const wr_transformer *t, wr h) {
@@ -93,13 +93,32 @@ static wr final_norm(const wr_transformer *t, wr x) {
     return t->m.norm == WR_RECIPE_NORM_PRE ? wr_layer_norm_params(x, "norm") : x;
 }
 
-wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len) {
-    wr x = embed_sequence(t, src, false);
-    attend self = {.key_len = src_len};
-    WR_SCOPE (src.g, "encoder") {
+wr wr_transformer_encoder_layers(const wr_transformer *t, wr x, wr len) {
+    attend self = {.key_len = len};
+    WR_SCOPE (x.g, "encoder") {
         for (int i = 0; i < t->m.encoder_layers; i++)
-            WR_SCOPE (src.g, "layer%d", i) {
+            WR_SCOPE (x.g, "layer%d", i) {
                 x = residual(t, "self", x, attention_block, &self);
+                x = residual(t, "ffn", x, ffn_block, NULL);
+            }
+        x = final_norm(t, x);
+    }
+    return x;
+}
+
+wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len) {
+    return wr_transformer_encoder_layers(t, embed_sequence(t, src, false), src_len);
+}
+
+wr wr_transformer_decoder_layers(const wr_transformer *t, wr x, wr len, wr memory, wr memory_len,
+                                 bool causal) {
+    attend self = {.key_len = len, .causal = causal};
+    attend source = {.memory = memory, .key_len = memory_len};
+    WR_SCOPE (x.g, "decoder") {
+        for (int i = 0; i < t->m.decoder_layers; i++)
+            WR_SCOPE (x.g, "layer%d", i) {
+                x = residual(t, "self", x, attention_block, &self);
+                x = residual(t, "source", x, attention_block, &source);
                 x = residual(t, "ffn", x, ffn_block, NULL);
             }
         x = final_norm(t, x);
@@ -109,18 +128,7 @@ wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len) {
 
 wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_in, wr tgt_len) {
     wr x = embed_sequence(t, tgt_in, true);
-    attend self = {.key_len = tgt_len, .causal = true};
-    attend source = {.memory = memory, .key_len = src_len};
-    WR_SCOPE (tgt_in.g, "decoder") {
-        for (int i = 0; i < t->m.decoder_layers; i++)
-            WR_SCOPE (tgt_in.g, "layer%d", i) {
-                x = residual(t, "self", x, attention_block, &self);
-                x = residual(t, "source", x, attention_block, &source);
-                x = residual(t, "ffn", x, ffn_block, NULL);
-            }
-        x = final_norm(t, x);
-    }
-    return x;
+    return wr_transformer_decoder_layers(t, x, tgt_len, memory, src_len, true);
 }
 
 wr_transformer_loss wr_transformer_loss_of(const wr_transformer *t, const wr_transformer_batch *b,
@@ -213,7 +221,7 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
                      .self_len = wr_input(g, "self_len", WR_I32, WR_DIMS(B)),
                      .cache = c};
     wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
-    wr x = wr_add(embed(t, token, true), wr_embedding(table, s.position));
+    wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, s.position));
     WR_SCOPE (g, "decoder") {
         for (int i = 0; i < t->m.decoder_layers; i++)
             WR_SCOPE (g, "layer%d", i) {

@@ -30,6 +30,13 @@ wr_transformer_batch wr_transformer_inputs(wr_graph *g, int max_len);
 wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len);
 /* Decoder over all positions at once: -> [B, T, D]. */
 wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_in, wr tgt_len);
+/* Embedded words of the source or the target, times sqrt(D), without positions: [..] -> [.., D]. */
+wr wr_transformer_embed(const wr_transformer *t, wr ids, bool target);
+/* The layers alone: embedded positions [B, S, D], of which row b has len[b], and the same for the
+ * decoder's [B, T, D]. */
+wr wr_transformer_encoder_layers(const wr_transformer *t, wr x, wr len);
+wr wr_transformer_decoder_layers(const wr_transformer *t, wr x, wr len, wr memory, wr memory_len,
+                                 bool causal);
 /* Readout: [.., D] -> [.., V]. */
 wr wr_transformer_logits(const wr_transformer *t, wr h);
 

@@ -26,7 +26,8 @@ typedef struct mistake {
     "type, dim, ffn, heads, encoder_layers, decoder_layers, norm, activation, dropout, "           \
     "attention_dropout, activation_dropout, embeddings, positions, max_len"
 #define FLOW     "model: {type: flowseq}\n"
-#define SECTIONS "model, flowseq, prior, data, train, optim, decode"
+#define NAT      "model: {type: nat}\n"
+#define SECTIONS "model, flowseq, prior, nat, objective, data, train, optim, decode"
 
 static const mistake MISTAKES[] = {
     /* unknown keys */
@@ -59,7 +60,7 @@ static const mistake MISTAKES[] = {
     {"model:\n  norm: middle\n", NULL,
      "r.yaml:2: model.norm must be one of pre, post, but is 'middle'"},
     {"model:\n  type: rnn\n", NULL,
-     "r.yaml:2: model.type must be one of transformer, flowseq, but is 'rnn'"},
+     "r.yaml:2: model.type must be one of transformer, flowseq, nat, but is 'rnn'"},
     {"optim:\n  lr: nan\n", NULL,
      "r.yaml:2: optim.lr must be a number above 0 and at most 100, but is 'nan'"},
     {"optim:\n  lr: 0x1p-3\n", NULL,
@@ -136,6 +137,51 @@ static const mistake MISTAKES[] = {
     {FLOW "train:\n  valid_decode: none\n", NULL,
      "r.yaml:3: train.best_by = bleu needs translations of the validation data, but "
      "train.valid_decode = none; allowed: best_by nll, or valid_decode argmax"},
+    /* non-autoregressive models */
+    {NAT "nat:\n  inptus: mask\n", NULL,
+     "r.yaml:3: unknown key 'nat.inptus'; did you mean 'nat.inputs'? allowed there: inputs, "
+     "input_temperature, framing, length, length_offset, length_classes, length_weight, upsample, "
+     "upsampling"},
+    {NAT "objective:\n  name: cct\n", NULL,
+     "r.yaml:3: objective.name must be one of ce, axe, oaxe, ctc, cmlm, glat, but is 'cct'"},
+    {NAT "objective:\n  skip_penalty: -1\n", NULL,
+     "r.yaml:3: objective.skip_penalty must be a number from 0 to 1000000, but is '-1'"},
+    {"objective:\n  name: ctc\n", NULL,
+     "r.yaml:2: objective.name is a key of model.type = nat, but model.type = transformer, where "
+     "it would do nothing; leave it out"},
+    {NAT "nat: {length: none}\n", "objective.name=glat",
+     "--set objective.name=glat: objective.name = glat compares position t with target word t, but "
+     "nat.length = none gives 2 positions a source word (nat.upsample); allowed: nat.length "
+     "pooled, token or difference, or objective.name axe or ctc"},
+    {NAT "nat:\n  length: token\nobjective:\n  name: ctc\n", NULL,
+     "r.yaml:5: objective.name = ctc needs more positions than target words, but nat.length "
+     "predicts their number; allowed: nat.length none or auto"},
+    {NAT "objective:\n  name: ctc\n  skip_penalty: 2\n", NULL,
+     "r.yaml:4: objective.skip_penalty has an effect with objective.name axe only, but "
+     "objective.name = ctc, where it would do nothing; leave it out"},
+    {NAT "nat:\n  upsample: 3\n  length: pooled\n", NULL,
+     "r.yaml:4: nat.upsample has an effect with nat.length none only, but nat.length = pooled, "
+     "where it would do nothing; leave it out"},
+    {NAT "nat: {input_temperature: 1}\n", NULL,
+     "r.yaml:2: nat.input_temperature has an effect with nat.inputs soft or interp only, but "
+     "nat.inputs = mask, where it would do nothing; leave it out"},
+    {NAT "objective:\n  glance_from: 1\n", NULL,
+     "r.yaml:3: objective.glance_from has an effect with objective.glancing hamming, levenshtein, "
+     "p_ref, one_minus_p_ref or fixed only, but objective.glancing = auto, where it would do "
+     "nothing; leave it out"},
+    {NAT "objective:\n  name: axe\n  glancing: p_ref\n", NULL,
+     "r.yaml:4: objective.glancing gives words that belong to positions, which objective.name = "
+     "axe does not tell; allowed: objective.name ce, glat or ctc, or objective.glancing none"},
+    {NAT "objective:\n  name: glat\n  glancing: none\n", NULL,
+     "r.yaml:4: objective.name = glat without glancing is ce; allowed: objective.name ce, or "
+     "objective.glancing auto, hamming, levenshtein, p_ref, one_minus_p_ref or fixed"},
+    {NAT "objective:\n  name: ctc\n  glancing: p_ref\n", NULL,
+     "r.yaml:4: objective.name = ctc gives each position its word with one probability; allowed: "
+     "objective.glancing none, hamming or fixed"},
+    {NAT "objective: {name: oaxe, mix: 0.5, anneal: 100}\n", NULL,
+     "r.yaml: oaxe: mix fixes the share of cross-entropy, anneal lets it fall; leave one out"},
+    {NAT "decode:\n  method: beam\n", NULL,
+     "r.yaml:3: decode.method = beam does not go with model.type = nat; allowed: argmax"},
     {FLOW "optim:\n  pretrain_lr_start: 0.5\n", NULL,
      "r.yaml:3: optim.pretrain_lr_start = 0.5 must be at most optim.lr = 0.001"},
     {FLOW "train: {max_updates: 5300}\noptim:\n  schedule: linear\n  warmup: 300\n", NULL,
@@ -301,6 +347,11 @@ static void test_defaults_of_a_type(void **state) {
     assert_null(strstr(wr_str_text(&saved), "\n  norm:"));
     assert_non_null(strstr(wr_str_text(&saved), "\nprior:\n"));
     wr_str_clear(&saved);
+    assert_int_equal(parse(NAT, "objective.name=ctc", &r, &err), WR_OK);
+    assert_int_equal(r.model.embeddings, WR_RECIPE_EMBED_JOINT);
+    assert_int_equal(r.train.valid_decode, WR_RECIPE_VALID_ARGMAX);
+    assert_int_equal(r.nat.length, WR_RECIPE_LENGTH_AUTO);
+    wr_str_clear(&saved);
     assert_int_equal(parse("", NULL, &r, &err), WR_OK);
     wr_recipe_text(&r, &saved);
     assert_non_null(strstr(wr_str_text(&saved), "\n  norm:"));
@@ -322,17 +373,41 @@ static void test_order_of_settings(void **state) {
     assert_int_equal(r.model.dim, 192);
 }
 
-/* A recipe in which each key alone can take the value of other_value(). */
+/* Recipes in which each key alone can take the value of other_value(): the first one whose keys
+ * begin so. */
 #define ROOMY_REST                                                                                 \
     "train: {keep_best: 9, best_by: nll}\n"                                                        \
     "optim: {type: adamw}\n"
-static const char *const ROOMY[] = {
-    "model: {dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST,
-    "model: {type: flowseq, dim: 240, heads: 4, embeddings: separate}\n"
-    "prior: {position: [actnorm]}\n" ROOMY_REST};
+#define ROOMY_NAT "model: {type: nat, embeddings: separate}\n" ROOMY_REST
+static const struct {
+    const char *begin, *text;
+} ROOMY[] = {
+    {"nat.input_temperature", ROOMY_NAT "nat: {inputs: soft}\n"},
+    {"nat.upsampl", ROOMY_NAT "nat: {length: none}\nobjective: {name: ctc}\n"},
+    {"nat.", ROOMY_NAT},
+    {"objective.skip_penalty", ROOMY_NAT "objective: {name: axe}\n"},
+    {"objective.form", ROOMY_NAT "objective: {name: axe}\n"},
+    {"objective.trunc_log2", ROOMY_NAT "objective: {name: oaxe, trunc_prob: 0.1}\n"},
+    {"objective.trunc_prob", ROOMY_NAT "objective: {name: oaxe}\n"},
+    {"objective.mix", ROOMY_NAT "objective: {name: oaxe}\n"},
+    {"objective.anneal", ROOMY_NAT "objective: {name: oaxe}\n"},
+    {"objective.pretrain", ROOMY_NAT "objective: {name: oaxe}\n"},
+    {"objective.masking", ROOMY_NAT "objective: {name: cmlm}\n"},
+    {"objective.visible", ROOMY_NAT "objective: {name: cmlm, masking: fixed}\n"},
+    {"objective.glance_", ROOMY_NAT "objective: {name: glat}\n"},
+    {"objective.", ROOMY_NAT},
+    {"", "model: {dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST},
+    {"", "model: {type: flowseq, dim: 240, heads: 4, embeddings: separate}\n"
+         "prior: {position: [actnorm]}\n" ROOMY_REST},
+};
 
 static const char *roomy_for(const wr__key *key) {
-    return ROOMY[wr__key_used(key, WR_RECIPE_TRANSFORMER) ? 0 : 1];
+    size_t i = 0;
+    while (strncmp(ROOMY[i].begin, key->path, strlen(ROOMY[i].begin)) != 0 ||
+           (ROOMY[i].begin[0] == '\0' && i + 1 < sizeof ROOMY / sizeof ROOMY[0] &&
+            !wr__key_used(key, WR_RECIPE_TRANSFORMER)))
+        i++;
+    return ROOMY[i].text;
 }
 
 /* Append the first word of `choices` that differs from `now`; the only word when there is one. */
@@ -418,6 +493,9 @@ static void test_text_reads_back_exactly(void **state) {
     check_text(FLOW "flowseq: {posterior: shift_lstm, length_dropout: 0.30000000000000004}\n"
                     "prior: {unit: [], step: [unit x2, actnorm], transform: nlsq}\n"
                     "decode: {temperature: 0.1, method: npd}\n");
+    check_text(NAT "nat: {inputs: interp, input_temperature: 0.123456789012345678}\n"
+                   "objective: {name: oaxe, trunc_prob: 0.15, anneal: 150000}\n");
+    check_text(NAT "objective: {name: ctc, glancing: fixed, norm: frames}\n");
 }
 
 static void test_save_and_load(void **state) {
