@@ -20,6 +20,12 @@ function(weir_add_test name label timeout)
     ENVIRONMENT "${WEIR_TEST_ENVIRONMENT}")
 endfunction()
 
+# tests/test_cuda_*.c run the CUDA device on the emulator, where clang++ is; they skip without it.
+include(WeirEmulator)
+if(WEIR_CUDA_EMULATOR)
+  weir_add_emulated_cuda()
+endif()
+
 file(GLOB helpers CONFIGURE_DEPENDS tests/helpers/*.c)
 file(GLOB tests CONFIGURE_DEPENDS tests/test_*.c)
 foreach(source ${tests})
@@ -36,6 +42,11 @@ foreach(source ${tests})
       -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free)
   endif()
   weir_add_test(${name} cpu 600 ${name})
+  if(WEIR_CUDA_EMULATOR AND name MATCHES "^test_cuda_")
+    add_dependencies(${name} weir_cuda_emulated)
+    set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
+      "WEIR_CUDA_LIBRARY=$<TARGET_FILE:weir_cuda_emulated>")
+  endif()
 endforeach()
 
 file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*.sh)
@@ -59,28 +70,7 @@ if(NOT WEIR_SANITIZE)
   set_tests_properties(browser_pages PROPERTIES SKIP_RETURN_CODE 77)
 endif()
 
-# The emulator of CUDA: its tests are built by clang++ for each sanitizer that this build can have.
-include(WeirEmulator)
-if(WEIR_CUDA_EMULATOR)
-  set(sanitizers ${WEIR_EMULATOR_SANITIZER})
-  if(NOT WEIR_SANITIZE)
-    list(APPEND sanitizers address thread)
-  endif()
-  file(GLOB emulator_tests CONFIGURE_DEPENDS tests/cuda_emulator/tests/*.cc
-    tests/cuda_emulator/tests/*.cu)
-  foreach(sanitizer ${sanitizers})
-    set(name cuda_emulator)
-    if(NOT sanitizer STREQUAL WEIR_EMULATOR_SANITIZER)
-      string(APPEND name _${sanitizer})
-    endif()
-    weir_cuda_emulated_program(test_${name} ${sanitizer} ${emulator_tests})
-    weir_add_test(${name} cpu 300 ${CMAKE_BINARY_DIR}/test_${name})
-  endforeach()
-else()
-  weir_add_test(cuda_emulator cpu 10 bash -c
-    "echo 'clang++ is missing: it compiles CUDA kernels for the emulator (apt-get install clang)'; exit 77")
-  set_tests_properties(cuda_emulator PROPERTIES SKIP_RETURN_CODE 77)
-endif()
+weir_add_emulator_tests()
 
 weir_add_test(lengths style 60 bash ${CMAKE_SOURCE_DIR}/tests/check_lengths.sh
   ${CMAKE_SOURCE_DIR})

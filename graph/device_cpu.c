@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 256, LARGE_PAGE = 2 << 20 };
+enum { ALIGN = 256, LARGE_PAGE = 2 << 20, SUM_PARALLEL = 32768 };
 
 static wr_status cpu_alloc(wr_device *d, size_t bytes, void **memory, wr_error *err) {
     (void)d;
@@ -45,6 +45,44 @@ static wr_status cpu_run(wr_device *d, wr_plan *plan, wr_run_env *env) {
     return wr_plan_run_steps(plan, env);
 }
 
+static wr_status cpu_blocks(wr_device *d, const wr_run_env *env, const wr_blocks *b) {
+    (void)d;
+    (void)env;
+    for (int64_t i = 0; i < b->n && b->block > 0; i++)
+        memcpy((char *)b->to + (size_t)i * b->to_stride,
+               (const char *)b->from + (size_t)i * b->from_stride, b->block);
+    return WR_OK;
+}
+
+static wr_status cpu_zero(wr_device *d, const wr_run_env *env, void *to, size_t bytes) {
+    (void)d;
+    (void)env;
+    if (bytes > 0) memset(to, 0, bytes);
+    return WR_OK;
+}
+
+static void add_f32(int64_t n, float *sum, const float *x, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (n > SUM_PARALLEL)
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
+static void add_f64(int64_t n, double *sum, const double *x, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (n > SUM_PARALLEL)
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
+static wr_status cpu_add(wr_device *d, const wr_run_env *env, wr_dtype t, int64_t n, void *to,
+                         const void *x) {
+    (void)d;
+    if (t == WR_F32)
+        add_f32(n, to, x, env->threads);
+    else
+        add_f64(n, to, x, env->threads);
+    return WR_OK;
+}
+
 static void cpu_close(wr_device *d) { free(d); }
 
 wr_device *wr_device_cpu(void) {
@@ -59,6 +97,10 @@ wr_device *wr_device_cpu(void) {
                      .kernel = cpu_kernel,
                      .prepare = cpu_prepare,
                      .run = cpu_run,
+                     .run_steps = cpu_run,
+                     .copy = cpu_blocks,
+                     .zero = cpu_zero,
+                     .add = cpu_add,
                      .close = cpu_close};
     return d;
 }

@@ -58,6 +58,8 @@ bool wr_shape_fail(wr_shape_ctx *c, const char *rule, const char *hint, const ch
 
 /* ---- kernels ---- */
 
+typedef struct wr_device wr_device; /* device.h */
+
 typedef struct wr_tensor {
     void *data; /* NULL for an output that nobody reads */
     const int64_t *dim;
@@ -70,6 +72,7 @@ typedef struct wr_tensor {
 typedef struct wr_run_env {
     int threads;
     uint64_t seed, step; /* random numbers: key (seed, step, stream), counter = element */
+    wr_device *device;   /* that runs it; NULL: the host alone (folding) */
     void *stream;        /* the device's own */
     wr_error *err;
 } wr_run_env;

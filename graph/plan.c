@@ -189,7 +189,9 @@ static wr_status prepare_steps(planner *pl) {
         s->flops = cost.flops;
         s->bytes = cost.bytes;
         pl->p->flops += cost.flops;
-        s->workspace_bytes = cost.workspace;
+        s->workspace_bytes = pl->device->workspace == NULL
+                                 ? cost.workspace
+                                 : pl->device->workspace(pl->device, op, &s->call);
         s->prepare = pl->device->prepare(pl->device, op);
         if (s->prepare == NULL) continue;
         wr_status status = s->prepare->make(&s->call, &s->call.prepared);
@@ -363,6 +365,53 @@ static wr_status place_buffers(planner *pl) {
     return ok ? WR_OK : wr_fail_memory(pl->err, "planning", sizeof *iv * most);
 }
 
+/* ---- devices with memory of their own ---- */
+
+static bool is_root_in(const planner *pl, uint32_t id, wr_place place) {
+    const wr_value *v = &pl->p->value[id];
+    return pl->live[id] && v->place == place && v->root == id;
+}
+
+/* Offsets of all values in `place`; returns the end. Views follow their root. */
+static size_t stack_up(planner *pl, wr_place place) {
+    size_t at = 0;
+    for (uint32_t id = 1; id < wr_node_count(pl->g); id++) {
+        wr_value *v = &pl->p->value[id];
+        if (is_root_in(pl, id, place)) {
+            v->offset = at;
+            at += align_up(v->bytes);
+        } else if (v->place == place) {
+            v->offset = pl->p->value[root_of(pl->p, id)].offset;
+        }
+    }
+    return at;
+}
+
+/* Constants go to the device with the plan; fed tensors get offsets in front of the arena. */
+static wr_status place_on_device(planner *pl) {
+    wr_plan *p = pl->p;
+    p->input_bytes = stack_up(pl, WR_PLACE_INPUT);
+    size_t bytes = stack_up(pl, WR_PLACE_CONST);
+    if (bytes == 0) return WR_OK;
+    char *host = calloc(1, bytes);
+    if (host == NULL) return wr_fail_memory(pl->err, "constants", bytes);
+    for (uint32_t id = 1; id < wr_node_count(pl->g); id++)
+        if (is_root_in(pl, id, WR_PLACE_CONST))
+            memcpy(host + p->value[id].offset,
+                   wr_blob_at(pl->g, wr_node_attrs(pl->g, id)[WR_CONST_BLOB].blob, NULL),
+                   p->value[id].bytes);
+    wr_status status = p->device->alloc(p->device, bytes, &p->constants, pl->err);
+    if (status == WR_OK) status = p->device->upload(p->device, p->constants, host, bytes, pl->err);
+    free(host);
+    return status;
+}
+
+void *wr__plan_constant(const wr_plan *p, uint32_t id) {
+    if (p->constants != NULL) return (char *)p->constants + p->value[id].offset;
+    const wr_attr *attr = wr_node_attrs(p->g, root_of(p, id));
+    return (void *)(uintptr_t)wr_blob_at(p->g, attr[WR_CONST_BLOB].blob, NULL);
+}
+
 /* ---- the whole ---- */
 
 static wr_status allocate(planner *pl) {
@@ -403,13 +452,14 @@ wr_status wr_plan_new(const wr_graph *g, const bool *live, int n_roots, const ui
     if (p == NULL) return wr_fail_memory(err, "a plan", sizeof *p);
     p->g = g;
     p->binding = *b;
+    p->device = d;
     planner pl = {.p = p,
                   .g = g,
                   .live = live,
                   .device = d,
                   .slots = slots,
                   .err = err,
-                  .env = {.threads = threads, .err = err}};
+                  .env = {.threads = threads, .device = d, .err = err}};
     wr_status status = allocate(&pl);
     if (status == WR_OK) status = make_steps(&pl);
     if (status == WR_OK) {
@@ -418,6 +468,7 @@ wr_status wr_plan_new(const wr_graph *g, const bool *live, int n_roots, const ui
         work_in_place(&pl);
         status = place_buffers(&pl);
     }
+    if (status == WR_OK && !d->host_memory) status = place_on_device(&pl);
     for (int i = 0; i < p->n_steps; i++)
         p->step[i].call.env = NULL; /* the planner's own; a run brings its own */
     if (status != WR_OK) {
@@ -431,9 +482,11 @@ wr_status wr_plan_new(const wr_graph *g, const bool *live, int n_roots, const ui
 
 void wr_plan_free(wr_plan *p) {
     if (p == NULL) return;
+    if (p->on_device != NULL) p->device->forget(p->device, p);
     for (int i = 0; i < p->n_steps; i++)
         if (p->step[i].prepare != NULL && p->step[i].prepare->release != NULL)
             p->step[i].prepare->release(p->step[i].call.prepared);
+    if (p->constants != NULL) p->device->release(p->device, p->constants);
     free(p->value);
     free(p->step);
     free(p->tensor);

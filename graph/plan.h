@@ -19,7 +19,7 @@ typedef enum wr_place {
 
 typedef struct wr_value {
     wr_place place;
-    size_t offset;  /* arena */
+    size_t offset;  /* arena; a constant's or input's in device memory */
     uint32_t index; /* store slot, input slot */
     size_t bytes;
     int first, last; /* steps */
@@ -27,7 +27,7 @@ typedef struct wr_value {
     int64_t dim[WR_MAX_RANK];
 } wr_value;
 
-typedef struct wr_step {
+struct wr_step {
     uint32_t node;
     wr_kernel kernel;
     wr_call call; /* in/out/attr/blob point into the plan's own arrays */
@@ -35,7 +35,7 @@ typedef struct wr_step {
     double flops, bytes;
     const wr_prepare *prepare;
     double seconds; /* summed over profiled runs */
-} wr_step;
+};
 
 struct wr_plan {
     const wr_graph *g;
@@ -53,6 +53,10 @@ struct wr_plan {
     double flops, seconds; /* seconds: planning time */
     bool profile;
     struct wr__trap *trap; /* stops at NaN (trap.h), or NULL */
+    wr_device *device;     /* it is for this one */
+    void *on_device;       /* what the device keeps for it, or NULL */
+    void *constants;       /* device memory with the constants, NULL: they are the graph's bytes */
+    size_t input_bytes;    /* of fed tensors, where the device cannot read the caller's */
     int n_inplace, n_views;
 };
 
@@ -69,6 +73,11 @@ wr_status wr_plan_new(const wr_graph *g, const bool *live, int n_roots, const ui
                       const wr_binding *b, wr_device *d, const wr_slots *slots, int threads,
                       wr_plan **plan, wr_error *err);
 void wr_plan_free(wr_plan *p);
+
+/* Where constant `id` (or a view of one) lies: in device memory, or the graph's bytes. */
+void *wr__plan_constant(const wr_plan *p, uint32_t id);
+/* What fills the arena at its peak: the largest buffers, one a line. */
+void wr__plan_peak_print(const wr_plan *p, int most, wr_str *out);
 
 /* Run on the host, step by step (what the CPU device does). */
 wr_status wr_plan_run_steps(wr_plan *p, wr_run_env *env);

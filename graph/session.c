@@ -34,11 +34,19 @@ typedef struct cached_plan {
     uint64_t used;  /* clock of the last use */
 } cached_plan;
 
+/* An output on the host. */
+typedef struct fetched {
+    wr_tensor tensor;
+    size_t at; /* in host_bytes */
+    bool done;
+} fetched;
+
 struct wr_session {
     wr_device *device;
     int threads, plan_cap;
     uint64_t seed, step, clock;
-    bool profile, trap_nan;
+    bool profile, trap_nan, deferred;
+    wr_str note; /* why it is the CPU */
     stored *store;
     size_t n_stored, cap_stored;
     block *block;
@@ -50,28 +58,41 @@ struct wr_session {
     cached_plan *last;
     wr_tensor *output; /* of the last run */
     size_t cap_output;
+    fetched *host; /* per output, where the host cannot read the device's memory */
+    size_t cap_host;
+    char *host_bytes; /* what they are read into */
+    size_t cap_host_bytes;
     wr_session_counters counters;
 };
 
 /* ---- life ---- */
 
+static wr_status open_device(wr_session *s, const wr_session_options *o, wr_error *err) {
+    wr_device_options d = {.name = o->device, .precision = o->precision, .no_replay = o->no_replay};
+    wr_status status = wr_device_open(&d, &s->device, &s->note, err);
+    if (status != WR_OK || s->device->host_memory || !o->trap_nan) return status;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "the trap for NaN looks at every tensor on the host, and device %s keeps them "
+                   "in its own memory\n  hint: use --device cpu with --trap-nan",
+                   s->device->name);
+}
+
 wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_error *err) {
     *session = NULL;
-    if (o->device != NULL && strcmp(o->device, "cpu") != 0 && strcmp(o->device, "auto") != 0)
-        return wr_fail(err, WR_ERR_INPUT, "device \"%s\": this build has cpu (and auto)",
-                       o->device);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     wr_session *s = calloc(1, sizeof *s);
-    if (s != NULL) s->device = wr_device_cpu();
-    if (s == NULL || s->device == NULL) {
-        free(s);
-        return wr_fail_memory(err, "a session", sizeof *s);
+    if (s == NULL) return wr_fail_memory(err, "a session", sizeof *s);
+    wr_status status = open_device(s, o, err);
+    if (status != WR_OK) {
+        wr_session_free(s);
+        return status;
     }
     s->threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
     s->plan_cap = o->plan_cap > 0 ? o->plan_cap : 64;
     s->seed = o->seed;
     s->profile = o->profile;
     s->trap_nan = o->trap_nan;
+    s->deferred = o->deferred;
     *session = s;
     return WR_OK;
 }
@@ -106,7 +127,10 @@ void wr_session_free(wr_session *s) {
     free(s->store);
     free(s->plan);
     free(s->output);
-    s->device->close(s->device);
+    free(s->host);
+    free(s->host_bytes);
+    wr_str_free(&s->note);
+    if (s->device != NULL) s->device->close(s->device);
     free(s);
 }
 
@@ -476,13 +500,36 @@ static wr_status find_plan(wr_session *s, const wr_program *p, const wr_binding 
 
 /* ---- running ---- */
 
-static wr_status reserve_arena(wr_session *s, size_t bytes, wr_error *err) {
+static double gibibytes(size_t bytes) { return (double)bytes / (double)((size_t)1 << 30); }
+
+/* The arena does not fit the device: what is in it, and what makes it smaller. */
+static wr_status arena_too_large(const wr_session *s, const wr_plan *p, wr_error *err) {
+    wr_str device = {0}, table = {0};
+    if (s->device->describe != NULL) s->device->describe(s->device, &device);
+    wr__plan_peak_print(p, 8, &table);
+    *err = (wr_error){0};
+    wr_fail(err, WR_ERR_MEMORY,
+            "out of memory on device %s (%s): this plan needs %.2f GiB besides %.2f GiB of "
+            "parameters and states\n  at its peak, step %d of %d:%s\n  hint: a smaller token "
+            "budget: data.max_tokens (or data.max_sentences) of the recipe",
+            s->device->name, wr_str_text(&device), gibibytes(p->input_bytes + p->arena_bytes),
+            gibibytes(s->counters.persistent_bytes), p->peak_step + 1, p->n_steps,
+            wr_str_text(&table));
+    wr_str_free(&device);
+    wr_str_free(&table);
+    return WR_ERR_MEMORY;
+}
+
+static wr_status reserve_arena(wr_session *s, const wr_plan *p, wr_error *err) {
+    size_t bytes = p->input_bytes + p->arena_bytes;
     if (bytes <= s->arena_bytes) return WR_OK;
     if (s->arena != NULL) s->device->release(s->device, s->arena);
     s->arena = NULL;
     s->arena_bytes = 0;
     wr_status status = s->device->alloc(s->device, bytes, &s->arena, err);
     if (status == WR_OK) s->arena_bytes = s->counters.arena_bytes = bytes;
+    if (status == WR_ERR_MEMORY && !s->device->host_memory && err != NULL)
+        return arena_too_large(s, p, err);
     return status;
 }
 
@@ -491,13 +538,13 @@ static void *data_of(const wr_session *s, const cached_plan *c, uint32_t id, con
     const wr_value *v = &c->plan->value[id];
     switch (v->place) {
     case WR_PLACE_ARENA:
-        return (char *)s->arena + v->offset;
+        return (char *)s->arena + c->plan->input_bytes + v->offset;
     case WR_PLACE_STORE:
         return s->store[v->index].pub.tensor.data;
     case WR_PLACE_CONST:
-        return (void *)(uintptr_t)wr_blob_at(
-            c->plan->g, wr_node_attrs(c->plan->g, v->root)[WR_CONST_BLOB].blob, NULL);
+        return wr__plan_constant(c->plan, id);
     case WR_PLACE_INPUT:
+        if (!s->device->host_memory) return (char *)s->arena + v->offset;
         return (void *)(uintptr_t)feeds[feed_of[v->index]].data;
     case WR_PLACE_NONE:
         break;
@@ -510,7 +557,7 @@ static void resolve(wr_session *s, cached_plan *c, const wr_feed *feeds, const i
     for (size_t i = 0; i < p->n_tensors; i++)
         p->tensor[i].data = data_of(s, c, p->tensor_node[i], feeds, feed_of);
     for (int i = 0; i < p->n_steps; i++)
-        p->step[i].call.workspace = (char *)s->arena + p->step[i].workspace_offset;
+        p->step[i].call.workspace = (char *)s->arena + p->input_bytes + p->step[i].workspace_offset;
 }
 
 static wr_status note_outputs(wr_session *s, const cached_plan *c, const wr_program *p,
@@ -531,6 +578,39 @@ static wr_status note_outputs(wr_session *s, const cached_plan *c, const wr_prog
         s->output[k] = t;
     }
     return WR_OK;
+}
+
+/* Where outputs come to on the host; nothing is read yet. */
+static wr_status reserve_host(wr_session *s, const wr_program *p, wr_error *err) {
+    size_t n = (size_t)wr_program_outputs(p), bytes = 0;
+    if (s->device->host_memory) return WR_OK;
+    if (!wr_grow(&s->host, &s->cap_host, n + 1, sizeof *s->host))
+        return wr_fail_memory(err, "outputs", n * sizeof *s->host);
+    for (size_t k = 0; k < n; k++) {
+        s->host[k] = (fetched){.tensor = s->output[k], .at = bytes};
+        size_t size = (size_t)s->output[k].n * wr_dtype_bytes(s->output[k].dtype);
+        bytes += (size + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    if (!wr_grow(&s->host_bytes, &s->cap_host_bytes, bytes + 1, 1))
+        return wr_fail_memory(err, "outputs", bytes);
+    return WR_OK;
+}
+
+static wr_status feed_device(wr_session *s, const cached_plan *c, const wr_program *p,
+                             const wr_feed *feeds, const int *feed_of, wr_error *err) {
+    int n = 0;
+    if (s->device->host_memory) return WR_OK;
+    wr_transfer *list = malloc(sizeof *list * ((size_t)wr_program_inputs(p) + 1));
+    if (list == NULL) return wr_fail_memory(err, "feeds", sizeof *list);
+    for (int k = 0; k < wr_program_inputs(p); k++) {
+        const wr_value *v = &c->plan->value[wr_program_input(p, k)];
+        if (v->place == WR_PLACE_INPUT && v->bytes > 0)
+            list[n++] =
+                (wr_transfer){(char *)s->arena + v->offset, feeds[feed_of[k]].data, v->bytes};
+    }
+    wr_status status = n == 0 ? WR_OK : s->device->feed(s->device, n, list, err);
+    free(list);
+    return status;
 }
 
 static bool has_fixed_size(const wr_graph *g, uint32_t id) {
@@ -572,13 +652,20 @@ wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_fee
     status = bind_feeds(p, n_feeds, feeds, feed_of, &b, err);
     if (status == WR_OK) status = find_plan(s, p, &b, &c, err);
     if (status == WR_OK) status = rebind_states(s, c, err);
-    if (status == WR_OK) status = reserve_arena(s, c->plan->arena_bytes, err);
+    if (status == WR_OK) status = reserve_arena(s, c->plan, err);
     /* before the run: a run that changed states never fails for want of memory */
     if (status == WR_OK) status = note_outputs(s, c, p, feeds, feed_of, err);
+    if (status == WR_OK) status = reserve_host(s, p, err);
+    if (status == WR_OK) status = feed_device(s, c, p, feeds, feed_of, err);
     if (status == WR_OK) {
         resolve(s, c, feeds, feed_of);
-        wr_run_env env = {.threads = s->threads, .seed = s->seed, .step = s->step, .err = err};
+        wr_run_env env = {.threads = s->threads,
+                          .seed = s->seed,
+                          .step = s->step,
+                          .device = s->device,
+                          .err = err};
         status = s->device->run(s->device, c->plan, &env);
+        if (status == WR_OK && !s->deferred) status = wr_session_wait(s, err);
         if (status == WR_OK && s->trap_nan) status = look_at_outputs(s, c, p, err);
     }
     if (status == WR_OK) {
@@ -589,7 +676,24 @@ wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_fee
     return status;
 }
 
-const wr_tensor *wr_session_output(wr_session *s, int k) { return &s->output[k]; }
+wr_status wr_session_wait(wr_session *s, wr_error *err) {
+    return s->device->wait == NULL ? WR_OK : s->device->wait(s->device, err);
+}
+
+const wr_tensor *wr_session_output(wr_session *s, int k) {
+    if (s->device->host_memory) return &s->output[k];
+    fetched *f = &s->host[k];
+    if (f->done) return &f->tensor;
+    size_t bytes = (size_t)f->tensor.n * wr_dtype_bytes(f->tensor.dtype);
+    f->tensor.data = s->host_bytes + f->at;
+    f->done = true;
+    if (s->device->download(s->device, f->tensor.data, s->output[k].data, bytes, NULL) != WR_OK)
+        memset(f->tensor.data, 0xff, bytes);
+    return &f->tensor;
+}
+
+const char *wr_session_device(const wr_session *s) { return s->device->name; }
+const char *wr_session_note(const wr_session *s) { return wr_str_text(&s->note); }
 const wr_plan *wr_session_plan(const wr_session *s) {
     return s->last == NULL ? NULL : s->last->plan;
 }

@@ -10,16 +10,24 @@
 typedef struct wr_session wr_session;
 
 typedef struct wr_session_options {
-    const char *device; /* NULL: cpu */
+    const char *device; /* "cpu", "cuda", or "auto": cuda where it works; NULL: cpu */
     int threads;        /* 0: all processors */
     uint64_t seed;
-    int plan_cap; /* plans kept over all programs; 0: 64 */
-    bool profile;  /* time every step */
-    bool trap_nan; /* stop at the first node that makes a NaN; the rules are in trap.h */
+    int plan_cap;           /* plans kept over all programs; 0: 64 */
+    bool profile;           /* time every step */
+    bool trap_nan;          /* stop at the first node that makes a NaN; the rules are in trap.h */
+    wr_precision precision; /* of matrix products on a device that has a choice */
+    /* A run returns when its work is given to the device; what fails there (an index out of range)
+     * is told by the next run, wait or read. Without it a run waits for its end. */
+    bool deferred;
+    bool no_replay; /* as in wr_device_options */
 } wr_session_options;
 
 wr_status wr_session_new(const wr_session_options *o, wr_session **session, wr_error *err);
 void wr_session_free(wr_session *s);
+/* The device's name ("cpu", "cuda"), and one line that says why "auto" took the CPU, or "". */
+const char *wr_session_device(const wr_session *s);
+const char *wr_session_note(const wr_session *s);
 
 /* One fed tensor. Host memory, read during the run only. */
 typedef struct wr_feed {
@@ -36,8 +44,12 @@ typedef struct wr_feed {
  */
 wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_feed *feeds,
                          wr_error *err);
-/* Output k of the last run of `p`; on the host. */
+/* Output k of the last run; on the host. It is read from the device when it is first asked for;
+ * where the device fails in between, all its bits are set (floats are NaN) and the next call that
+ * has a status tells why. */
 const wr_tensor *wr_session_output(wr_session *s, int k);
+/* Wait for all work given to the device. */
+wr_status wr_session_wait(wr_session *s, wr_error *err);
 /* The plan of the last run. */
 const wr_plan *wr_session_plan(const wr_session *s);
 /* Forget the plans of a program that is about to be freed. */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 256, SUM_PARALLEL = 32768 };
+enum { ALIGN = 256 };
 
 /* Where a tensor of the body's plan is found in a step. */
 typedef enum source {
@@ -26,7 +26,7 @@ typedef struct fixup {
 
 typedef struct loop {
     const wr__scan_body *b;
-    wr_device *device;
+    wr_device *device; /* of the plan around it */
     wr_plan *plan;
     uint32_t *slot;
     bool *in_place; /* per carried state */
@@ -112,18 +112,13 @@ static fixup fixup_of(const loop *l, uint32_t tensor, uint32_t id) {
     return f;
 }
 
-static void *constant(const wr_plan *p, uint32_t id) {
-    const wr_attr *attr = wr_node_attrs(p->g, group_of(p, id));
-    return (void *)(uintptr_t)wr_blob_at(p->g, attr[WR_CONST_BLOB].blob, NULL);
-}
-
 /* Constants keep their pointer; the others are found in each step. */
 static void make_fixups(loop *l) {
     wr_plan *p = l->plan;
     for (size_t i = 0; i < p->n_tensors; i++) {
         uint32_t id = p->tensor_node[i];
         if (p->value[id].place == WR_PLACE_CONST)
-            p->tensor[i].data = constant(p, id);
+            p->tensor[i].data = wr__plan_constant(p, id);
         else if (p->value[id].place != WR_PLACE_NONE)
             l->fix[l->n_tensors++] = fixup_of(l, (uint32_t)i, id);
     }
@@ -154,7 +149,6 @@ static void loop_release(void *prepared) {
     loop *l = prepared;
     if (l == NULL) return;
     wr_plan_free(l->plan);
-    if (l->device != NULL) l->device->close(l->device);
     free(l->slot);
     free(l->in_place);
     free(l->placed);
@@ -187,9 +181,8 @@ static wr_status loop_make(const wr_call *c, void **prepared) {
     loop *l = calloc(1, sizeof *l);
     if (l == NULL) return wr_fail_memory(c->env->err, "a loop", sizeof *l);
     l->b = wr_graph_kept(c->g, c->attr[WR__SCAN_BODY].i);
-    l->device = wr_device_cpu();
-    wr_status status = l->device == NULL ? wr_fail_memory(c->env->err, "a loop", 0) : WR_OK;
-    if (status == WR_OK) status = make_plan(l, c);
+    l->device = c->env->device;
+    wr_status status = make_plan(l, c);
     if (status == WR_OK && !reserve(l)) status = wr_fail_memory(c->env->err, "a loop", 0);
     if (status != WR_OK) {
         loop_release(l);
@@ -214,7 +207,7 @@ wr_cost wr__scan_cost(const wr_call *c) {
     wr_cost cost = {.bytes = wr_bytes_moved(c)};
     if (c->g == NULL || c->binding == NULL) return cost;
     wr_error err = {0};
-    wr_run_env env = {.threads = c->env->threads, .err = &err};
+    wr_run_env env = {.threads = c->env->threads, .device = c->env->device, .err = &err};
     wr_call call = *c;
     void *made = NULL;
     call.env = &env;
@@ -246,14 +239,19 @@ static strip strip_of(const wr_tensor *x, int axis, int64_t t) {
     return s;
 }
 
-static void gather(const strip *s, char *to) {
-    for (int64_t i = 0; i < s->outer; i++)
-        memcpy(to + (size_t)i * s->block, s->first + (size_t)i * s->stride, s->block);
+static wr_status gather(const loop *l, const wr_call *c, const strip *s, char *to) {
+    return l->device->copy(l->device, c->env,
+                           &(wr_blocks){to, s->first, s->outer, s->block, s->block, s->stride});
 }
 
-static void scatter(const strip *s, const char *from) {
-    for (int64_t i = 0; i < s->outer; i++)
-        memcpy(s->first + (size_t)i * s->stride, from + (size_t)i * s->block, s->block);
+static wr_status scatter(const loop *l, const wr_call *c, const strip *s, const char *from) {
+    return l->device->copy(l->device, c->env,
+                           &(wr_blocks){s->first, from, s->outer, s->block, s->stride, s->block});
+}
+
+static wr_status move(const loop *l, const wr_call *c, void *to, const void *from, size_t bytes) {
+    if (bytes == 0) return WR_OK;
+    return l->device->copy(l->device, c->env, &(wr_blocks){to, from, 1, bytes, bytes, bytes});
 }
 
 static char *carry_buffer(const loop *l, const wr_call *c, int k, int64_t i) {
@@ -262,23 +260,25 @@ static char *carry_buffer(const loop *l, const wr_call *c, int k, int64_t i) {
 }
 
 /* Pointers of iteration i at position t: operands, and the places of results (NULL: the arena). */
-static void point(loop *l, const wr_call *c, int64_t i, int64_t t) {
+static wr_status point(loop *l, const wr_call *c, int64_t i, int64_t t) {
     const wr__scan_body *b = l->b;
+    wr_status status = WR_OK;
     for (int k = 0; k < b->n_carry; k++) {
         l->operand[k] = carry_buffer(l, c, k, i);
         l->result[b->n_out + k] = carry_buffer(l, c, k, i + 1);
     }
-    for (int k = 0; k < b->n_step; k++) {
+    for (int k = 0; status == WR_OK && k < b->n_step; k++) {
         if (b->feed[b->n_carry + k] < 0) continue;
         strip s = strip_of(&c->in[b->n_carry + k], b->step_axis[k], t);
         char *to = s.outer == 1 ? s.first : (char *)c->workspace + l->gather_at[k];
-        if (s.outer != 1) gather(&s, to);
+        if (s.outer != 1) status = gather(l, c, &s, to);
         l->operand[b->n_carry + k] = to;
     }
     for (int k = 0; k < b->n_out; k++) {
         strip s = strip_of(&c->out[k], b->out_axis[k], t);
         l->result[k] = c->out[k].data != NULL && s.outer == 1 ? s.first : NULL;
     }
+    return status;
 }
 
 static void *locate(const loop *l, const wr_call *c, const fixup *f) {
@@ -291,95 +291,83 @@ static void *locate(const loop *l, const wr_call *c, const fixup *f) {
 static void *root_data(const loop *l, const wr_call *c, int k) {
     const wr_plan *p = l->plan;
     uint32_t id = wr_program_root(l->b->program, k);
-    if (p->value[id].place == WR_PLACE_CONST) return constant(p, id);
+    if (p->value[id].place == WR_PLACE_CONST) return wr__plan_constant(p, id);
     return locate(l, c, &l->fix[l->n_tensors + (size_t)k]);
 }
 
-static void add_f32(int64_t n, float *sum, const float *x, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (n > SUM_PARALLEL)
-    for (int64_t i = 0; i < n; i++)
-        sum[i] += x[i];
-}
-
-static void add_f64(int64_t n, double *sum, const double *x, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (n > SUM_PARALLEL)
-    for (int64_t i = 0; i < n; i++)
-        sum[i] += x[i];
-}
-
-static void add_up(const wr_tensor *to, const void *from, int threads) {
-    if (to->dtype == WR_F32)
-        add_f32(to->n, to->data, from, threads);
-    else
-        add_f64(to->n, to->data, from, threads);
-}
-
-static void save_states(const loop *l, const wr_call *c, int64_t t) {
-    for (int k = 0; k < l->b->n_carry; k++) {
+static wr_status save_states(const loop *l, const wr_call *c, int64_t t) {
+    wr_status status = WR_OK;
+    for (int k = 0; status == WR_OK && k < l->b->n_carry; k++) {
         const wr_tensor *saved = &c->out[n_roots(l) + k];
         if (saved->data == NULL) continue;
-        memcpy((char *)saved->data + (size_t)t * l->carry_bytes[k], l->operand[k],
-               l->carry_bytes[k]);
+        status = move(l, c, (char *)saved->data + (size_t)t * l->carry_bytes[k], l->operand[k],
+                      l->carry_bytes[k]);
     }
+    return status;
 }
 
 /* Results that the body did not write where they go. */
-static void deliver(const loop *l, const wr_call *c, int64_t t) {
+static wr_status deliver(const loop *l, const wr_call *c, int64_t t) {
     const wr__scan_body *b = l->b;
-    for (int k = 0; k < b->n_out; k++) {
+    wr_status status = WR_OK;
+    for (int k = 0; status == WR_OK && k < b->n_out; k++) {
         if (c->out[k].data == NULL || (l->placed[k] && l->result[k] != NULL)) continue;
         strip s = strip_of(&c->out[k], b->out_axis[k], t);
-        scatter(&s, root_data(l, c, k));
+        status = scatter(l, c, &s, root_data(l, c, k));
     }
-    for (int k = 0; k < b->n_sum; k++) {
+    for (int k = 0; status == WR_OK && k < b->n_sum; k++) {
         const wr_tensor *sum = &c->out[b->n_out + b->n_carry + k];
         if (sum->data != NULL)
-            add_up(sum, root_data(l, c, b->n_out + b->n_carry + k), c->env->threads);
+            status = l->device->add(l->device, c->env, sum->dtype, sum->n, sum->data,
+                                    root_data(l, c, b->n_out + b->n_carry + k));
     }
-    for (int k = 0; k < b->n_carry; k++)
-        if (!l->placed[b->n_out + k] && l->carry_bytes[k] > 0)
-            memcpy(l->result[b->n_out + k], root_data(l, c, b->n_out + k), l->carry_bytes[k]);
+    for (int k = 0; status == WR_OK && k < b->n_carry; k++)
+        if (!l->placed[b->n_out + k])
+            status = move(l, c, l->result[b->n_out + k], root_data(l, c, b->n_out + k),
+                          l->carry_bytes[k]);
+    return status;
 }
 
 static wr_status run_step(loop *l, const wr_call *c, int64_t i, int64_t t) {
     wr_run_env env = *c->env;
-    point(l, c, i, t);
-    save_states(l, c, t);
+    wr_status status = point(l, c, i, t);
+    if (status == WR_OK) status = save_states(l, c, t);
+    if (status != WR_OK) return status;
     for (size_t f = 0; f < l->n_tensors; f++)
         l->plan->tensor[l->fix[f].tensor].data = locate(l, c, &l->fix[f]);
     for (int k = 0; k < l->plan->n_steps; k++)
         l->plan->step[k].call.workspace =
             (char *)c->workspace + l->arena_at + l->plan->step[k].workspace_offset;
-    wr_status status = wr_plan_run_steps(l->plan, &env);
-    if (status == WR_OK) deliver(l, c, t);
+    status = l->device->run_steps(l->device, l->plan, &env);
+    return status == WR_OK ? deliver(l, c, t) : status;
+}
+
+static wr_status begin(loop *l, const wr_call *c) {
+    const wr__scan_body *b = l->b;
+    wr_status status = WR_OK;
+    for (int k = 0; status == WR_OK && k < b->n_carry; k++)
+        status = move(l, c, carry_buffer(l, c, k, 0), c->in[k].data, l->carry_bytes[k]);
+    for (int k = 0; k < b->n_const; k++)
+        l->operand[b->n_carry + b->n_step + k] = c->in[b->n_carry + b->n_step + k].data;
+    for (int k = 0; status == WR_OK && k < b->n_sum; k++) {
+        const wr_tensor *sum = &c->out[b->n_out + b->n_carry + k];
+        if (sum->data != NULL)
+            status = l->device->zero(l->device, c->env, sum->data, bytes_of(sum));
+    }
     return status;
 }
 
-static void begin(loop *l, const wr_call *c) {
-    const wr__scan_body *b = l->b;
-    for (int k = 0; k < b->n_carry; k++)
-        if (l->carry_bytes[k] > 0)
-            memcpy(carry_buffer(l, c, k, 0), c->in[k].data, l->carry_bytes[k]);
-    for (int k = 0; k < b->n_const; k++)
-        l->operand[b->n_carry + b->n_step + k] = c->in[b->n_carry + b->n_step + k].data;
-    for (int k = 0; k < b->n_sum; k++) {
-        const wr_tensor *sum = &c->out[b->n_out + b->n_carry + k];
-        if (sum->data != NULL) memset(sum->data, 0, bytes_of(sum));
-    }
-}
-
+/* Any device's: it moves data through the device's functions alone. */
 wr_status wr__scan_cpu(const wr_call *c) {
     loop *l = c->prepared;
     int64_t steps = c->attr[WR__SCAN_STEPS].i;
-    begin(l, c);
-    for (int64_t i = 0; i < steps; i++) {
-        wr_status status = run_step(l, c, i, c->attr[WR__SCAN_REVERSE].i ? steps - 1 - i : i);
-        if (status != WR_OK) return status;
-    }
-    for (int k = 0; k < l->b->n_carry; k++) {
+    wr_status status = begin(l, c);
+    for (int64_t i = 0; status == WR_OK && i < steps; i++)
+        status = run_step(l, c, i, c->attr[WR__SCAN_REVERSE].i ? steps - 1 - i : i);
+    for (int k = 0; status == WR_OK && k < l->b->n_carry; k++) {
         const wr_tensor *last = &c->out[l->b->n_out + k];
-        if (last->data != NULL && l->carry_bytes[k] > 0)
-            memcpy(last->data, carry_buffer(l, c, k, steps), l->carry_bytes[k]);
+        if (last->data != NULL)
+            status = move(l, c, last->data, carry_buffer(l, c, k, steps), l->carry_bytes[k]);
     }
-    return WR_OK;
+    return status;
 }

@@ -147,11 +147,16 @@ wr test_case_input(test_case *t, wr_fill fill, int64_t limit, int rank, const in
 
 void test_program_open(test_program *p, const test_case *t, int n_outputs, const wr *outputs,
                        const wr_pass *const *passes, int threads) {
+    test_program_open_on(p, t, n_outputs, outputs, passes, threads, NULL);
+}
+
+void test_program_open_on(test_program *p, const test_case *t, int n_outputs, const wr *outputs,
+                          const wr_pass *const *passes, int threads, const char *device) {
     wr_error err = {0};
     *p = (test_program){NULL, NULL};
     if (wr_program_new(t->sample.g, n_outputs, outputs, passes, &p->program, &err) != WR_OK)
         fail_msg("cannot compile: %s", err.text);
-    wr_session_options o = {.threads = threads, .seed = 5};
+    wr_session_options o = {.device = device, .threads = threads, .seed = 5};
     if (wr_session_new(&o, &p->session, &err) != WR_OK) fail_msg("no session: %s", err.text);
 }
 
@@ -161,16 +166,19 @@ void test_program_close(test_program *p) {
     *p = (test_program){NULL, NULL};
 }
 
-void test_program_run(test_program *p, const test_case *t) {
+wr_status test_program_try(test_program *p, const test_case *t, wr_error *err) {
     wr_feed feeds[TEST_INPUTS];
-    wr_error err = {0};
     for (int i = 0; i < t->n_inputs; i++) {
         const test_input *x = &t->input[i];
         feeds[i] = (wr_feed){.name = x->name, .data = x->data, .rank = x->rank};
         memcpy(feeds[i].dim, x->dim, sizeof x->dim);
     }
-    if (wr_session_run(p->session, p->program, t->n_inputs, feeds, &err) != WR_OK)
-        fail_msg("cannot run: %s", err.text);
+    return wr_session_run(p->session, p->program, t->n_inputs, feeds, err);
+}
+
+void test_program_run(test_program *p, const test_case *t) {
+    wr_error err = {0};
+    if (test_program_try(p, t, &err) != WR_OK) fail_msg("cannot run: %s", err.text);
 }
 
 const wr_tensor *test_program_output(const test_program *p, int k) {

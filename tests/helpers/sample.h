@@ -55,9 +55,13 @@ typedef struct test_program {
 /* Compile; a failure is the cmocka test's failure, with the message. */
 void test_program_open(test_program *p, const test_case *t, int n_outputs, const wr *outputs,
                        const wr_pass *const *passes, int threads);
+/* The same on a device ("cuda"); NULL: the CPU. */
+void test_program_open_on(test_program *p, const test_case *t, int n_outputs, const wr *outputs,
+                          const wr_pass *const *passes, int threads, const char *device);
 void test_program_close(test_program *p);
 /* Feed the present values and run; the outputs stay valid until the next run. */
 void test_program_run(test_program *p, const test_case *t);
+wr_status test_program_try(test_program *p, const test_case *t, wr_error *err);
 const wr_tensor *test_program_output(const test_program *p, int k);
 
 double test_value(const wr_tensor *x, int64_t i);
