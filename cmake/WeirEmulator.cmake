@@ -3,6 +3,7 @@
 #   weir_cuda_emulated_library(NAME SOURCES...): a shared library of the sources and the emulator.
 #   weir_cuda_emulated_program(NAME SANITIZER SOURCES...): a program, linked by clang++ as well, so
 #     that a build without sanitizers can have one with them; SANITIZER: none, address or thread.
+# In any case there is weir_add_emulator_tests().
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   set(WEIR_EMULATOR_CXX ${CMAKE_CXX_COMPILER})
 else()
@@ -11,6 +12,11 @@ else()
 endif()
 set(WEIR_CUDA_EMULATOR OFF)
 if(NOT WEIR_EMULATOR_CXX)
+  function(weir_add_emulator_tests)
+    weir_add_test(cuda_emulator cpu 10 bash -c
+      "echo 'clang++ is missing: it compiles CUDA kernels for the emulator (apt-get install clang)'; exit 77")
+    set_tests_properties(cuda_emulator PROPERTIES SKIP_RETURN_CODE 77)
+  endfunction()
   return()
 endif()
 set(WEIR_CUDA_EMULATOR ON)
@@ -97,4 +103,30 @@ function(weir_cuda_emulated_program name sanitizer)
     DEPENDS ${objects} ${WEIR_EMULATOR_OBJECTS} VERBATIM COMMENT "Linking ${name}")
   add_custom_target(${name}_program ALL DEPENDS ${program})
   add_dependencies(${name}_program weir_emulator_objects)
+endfunction()
+
+# The emulator's own tests, for each sanitizer that this build can have, and a library that C loads.
+function(weir_add_emulator_tests)
+  set(sanitizers ${WEIR_EMULATOR_SANITIZER})
+  if(NOT WEIR_SANITIZE)
+    list(APPEND sanitizers address thread)
+  endif()
+  set(folder ${WEIR_EMULATOR_SOURCE})
+  file(GLOB sources CONFIGURE_DEPENDS ${folder}/tests/*.cc ${folder}/tests/*.cu)
+  foreach(sanitizer ${sanitizers})
+    set(name cuda_emulator)
+    if(NOT sanitizer STREQUAL WEIR_EMULATOR_SANITIZER)
+      string(APPEND name _${sanitizer})
+    endif()
+    weir_cuda_emulated_program(test_${name} ${sanitizer} ${sources})
+    weir_add_test(${name} cpu 300 ${CMAKE_BINARY_DIR}/test_${name})
+  endforeach()
+  weir_cuda_emulated_library(emulated_kernels ${folder}/library/library.cu
+    ${folder}/tests/kernels.cu ${folder}/tests/faults.cu)
+  add_executable(test_emulated_library ${folder}/library/test_library.c)
+  target_link_libraries(test_emulated_library PRIVATE weir_flags PkgConfig::CMOCKA
+    ${CMAKE_DL_LIBS} m)
+  target_include_directories(test_emulated_library PRIVATE ${CMAKE_SOURCE_DIR})
+  weir_add_test(cuda_emulated_library cpu 60 test_emulated_library
+    $<TARGET_FILE:emulated_kernels>)
 endfunction()
