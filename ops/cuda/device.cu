@@ -253,8 +253,8 @@ bool same_layout(const wr_device_services *s) {
 wr_status wr_cuda_check(wr_cuda_machine *m, cudaError_t error, const char *what, wr_error *err) {
     if (error == cudaSuccess) return WR_OK;
     cudaGetLastError();
-    return m->services->fail(err, WR_ERR_LIBRARY, "device cuda: %s: %s", what,
-                             cudaGetErrorString(error));
+    wr_status status = error == cudaErrorMemoryAllocation ? WR_ERR_MEMORY : WR_ERR_LIBRARY;
+    return m->services->fail(err, status, "device cuda: %s: %s", what, cudaGetErrorString(error));
 }
 
 extern "C" __attribute__((visibility("default"))) wr_status

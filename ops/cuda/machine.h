@@ -43,7 +43,7 @@ static inline wr_cuda_machine *wr_cuda_machine_of(wr_device *d) {
     return static_cast<wr_cuda_machine *>(static_cast<wr_cuda_state *>(d->state));
 }
 
-/* WR_OK, or WR_ERR_LIBRARY with what was tried and CUDA's words. */
+/* WR_OK, or a failure with what was tried and CUDA's words. */
 wr_status wr_cuda_check(wr_cuda_machine *m, cudaError_t error, const char *what, wr_error *err);
 
 /* executor.cu */
