@@ -21,7 +21,7 @@ enum { B = 32, T = 6, V = 12, D = 32, STEPS = 200 };
  * logits [B, T, V], target [B, T] i32 -> a mean over sentences */
 static wr bag_of_ngrams(wr logits, wr target, int n) {
     wr_dim b = wr_dim_of(target, 0), k = wr_dim_sub(target.g, wr_dim_of(target, 1), wr_n(n - 1));
-    wr p = wr_softmax(logits), expected, same;
+    wr p = wr_softmax(logits), expected = {0}, same = {0};
     for (int i = 0; i < n; i++) {
         wr word = wr_reshape(wr_slice_dims(target, 1, wr_n(i), k, 1), WR_DIMS(b, wr_n(1), k));
         wr ids = wr_broadcast(word, WR_DIMS(b, k, k)), number = wr_cast(ids, wr_dtype_of(p));

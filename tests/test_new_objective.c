@@ -14,7 +14,7 @@
 
 #define main example_main
 int example_main(void);
-#include "examples/new_objective.c"
+#include "examples/new_objective.c" /* NOLINT(bugprone-suspicious-include) */
 #undef main
 
 static const double LOGITS[] = {0.2, 1.5,  0.3, -0.4, 0.1, 0.0,  0.4, 0.2, 1.2, -0.3,
