@@ -153,6 +153,30 @@ is loss 2.820087
 loss f1.tsv "0 3 4" ctc --blank 1
 is alignment 0 1 2 3
 
+# ---- the examples of docs/objectives.md: a printed line is followed by parts of its output ----
+
+weir() { "$weir" "$@"; }
+said="" examples=0
+while IFS= read -r line; do
+    case $line in
+        "    printf "* | "    weir loss "*)
+            what=${line#    }
+            said=$(eval "$what") || fail "docs/objectives.md: $what"
+            ;;
+        "    {"*)
+            parts=${line#    }
+            while [ -n "$parts" ]; do
+                part=${parts%% ..*}
+                [[ $said == *"${part%,}"* ]] || fail "docs/objectives.md: $what says $said, not $part"
+                [ "$part" != "$parts" ] || break
+                parts=${parts#*" .."} parts=${parts# }
+            done
+            examples=$((examples + 1))
+            ;;
+    esac
+done < "$2/docs/objectives.md"
+[ "$examples" -ge 6 ] || fail "docs/objectives.md has $examples examples"
+
 # ---- what is refused ----
 
 axe_of=(loss --objective axe --logits f1.tsv --target "1 3 4")
