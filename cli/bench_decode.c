@@ -1,8 +1,10 @@
 /* bench_decode.c: `weir bench --what decode`: steps of greedy or beam decoding with caches, or
- * whole sentences by a FlowSeq. */
+ * whole sentences by a FlowSeq or a non-autoregressive model. */
 #include "cli/bench.h"
+#include "cli/run_search.h"
 #include "models/flowseq_decoder.h"
 #include "models/recipe_flowseq.h"
+#include "models/recipe_nat.h"
 #include "models/transformer_decoder.h"
 #include "ops/cpu/gemm.h"
 
@@ -170,17 +172,88 @@ static wr_status bench_flowseq(wr_bench *b, wr_error *err) {
     return status;
 }
 
+/* ---- a non-autoregressive model ---- */
+
+/* From words to words; the length is the one asked for, or with frames that of the source. */
+static wr_status time_nat(wr_bench *b, wr_nat_decoder *d, const wr_sentence *src,
+                          const wr_nat_search_options *o, wr_error *err) {
+    wr_status status = WR_OK;
+    for (int64_t i = -2; status == WR_OK && i < b->o->repeat; i++) {
+        wr_translations out = {0};
+        double start = wr_now();
+        status = wr_nat_search(d, src, (size_t)b->o->batch, o, &out, err);
+        if (i >= 0) b->ms[i] = (wr_now() - start) * 1e3;
+        wr_translations_free(&out);
+    }
+    return status;
+}
+
+static wr_nat_search_options nat_options(const wr_bench *b, const wr_nat *n) {
+    wr_nat_search_options o = wr_run_nat_defaults(&b->recipe);
+    for (int m = 0; b->o->decode != NULL && m < WR_NAT_METHOD_COUNT; m++)
+        if (strcmp(b->o->decode, wr_nat_method_name((wr_nat_method)m)) == 0)
+            o.method = (wr_nat_method)m;
+    o.passes = (int)b->o->iterations;
+    if (b->o->beam > 1) o.beam = (int)b->o->beam;
+    o.positions = n->frames > 0 ? 0 : (int)b->o->tgt_len;
+    o.max_tokens = SIZE_MAX;
+    o.max_sentences = (int)b->o->batch;
+    return o;
+}
+
+static wr_status bench_nat(wr_bench *b, wr_error *err) {
+    const wr_bench_options *o = b->o;
+    wr_nat n;
+    wr_nat_decoder *d = NULL;
+    wr_status status = wr_recipe_nat_model(&b->recipe, b->src_vocab, b->tgt_vocab, false, &n, err);
+    if (status == WR_OK) status = wr_bench_batch(b, err);
+    if (status != WR_OK) return status;
+    wr_nat_search_options search = nat_options(b, &n);
+    wr_sentence *src = sentences_of(b->src, o->batch, o->src_len);
+    double *pass = malloc(sizeof *pass * (size_t)o->repeat);
+    if (src == NULL || pass == NULL) status = wr_fail_memory(err, "sentences", sizeof *src);
+    for (int64_t i = 0; status == WR_OK && i < o->batch; i++)
+        src[i].n--; /* the end of sentence is added */
+    if (status == WR_OK)
+        status = wr_nat_decoder_new(&n, wr_run_nat_silent(&b->recipe), b->session, &d, err);
+    if (status == WR_OK) status = time_nat(b, d, src, &search, err);
+    int passes = search.method == WR_NAT_MASK_PREDICT ? search.passes : 1;
+    for (int64_t i = 0; status == WR_OK && i < o->repeat; i++)
+        pass[i] = b->ms[i] / passes;
+    if (status == WR_OK) print_result(b, b->ms, pass);
+    if (status == WR_OK && o->profile) status = wr_bench_profile(b, o->repeat + 2, false, err);
+    wr_nat_decoder_free(d);
+    free(pass);
+    free(src);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+/* Whether `method` is one of "a|b|c"; NULL, the usual one, is. */
+static bool is_among(const char *methods, const char *method) {
+    size_t n = method == NULL ? 0 : strlen(method);
+    for (const char *p = methods; n > 0 && p != NULL; p = strchr(p, '|')) {
+        if (*p == '|') p++;
+        if (strncmp(p, method, n) == 0 && (p[n] == '|' || p[n] == '\0')) return true;
+    }
+    return n == 0;
+}
+
 wr_status wr_bench_decoding(wr_bench *b, wr_error *err) {
-    bool flowseq = b->recipe.model.type == WR_RECIPE_FLOWSEQ;
-    bool argmax = b->o->decode == NULL || strcmp(b->o->decode, "argmax") == 0;
-    if (flowseq && !argmax)
+    static const struct {
+        const char *name, *methods, *hint;
+    } KINDS[] = {[WR_RECIPE_TRANSFORMER] = {"a Transformer", "greedy|beam", "--beam"},
+                 [WR_RECIPE_FLOWSEQ] = {"a FlowSeq", "argmax", "--decode argmax"},
+                 [WR_RECIPE_NAT] = {"a non-autoregressive model",
+                                    "argmax|mask-predict|ctc|ctc-beam",
+                                    "--decode argmax, mask-predict, ctc or ctc-beam"}};
+    wr_recipe_model_type type = b->recipe.model.type;
+    if (!is_among(KINDS[type].methods, b->o->decode))
         return wr_fail(err, WR_ERR_USAGE,
-                       "--decode %s is for a Transformer, the recipe's model is "
-                       "a FlowSeq: use --decode argmax",
-                       b->o->decode);
-    if (!flowseq && b->o->decode != NULL && argmax)
-        return wr_fail(err, WR_ERR_USAGE,
-                       "--decode argmax is for a FlowSeq, the recipe's model is "
-                       "a Transformer: use --beam");
-    return flowseq ? bench_flowseq(b, err) : bench_transformer(b, err);
+                       "--decode %s is for another kind of model, the recipe's model is %s: use %s",
+                       b->o->decode, KINDS[type].name, KINDS[type].hint);
+    return type == WR_RECIPE_FLOWSEQ ? bench_flowseq(b, err)
+           : type == WR_RECIPE_NAT   ? bench_nat(b, err)
+                                     : bench_transformer(b, err);
 }

@@ -224,6 +224,22 @@ static wr_status measure_transformer(job *j, wr_error *err) {
     return status;
 }
 
+/* ---- a non-autoregressive model ---- */
+
+/* Its losses depend on the objective and stand in the run's log. */
+static wr_status measure_nat(job *j, wr_error *err) {
+    wr_evaluate_scores scores = {0};
+    if (j->o->search.method == NULL)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "a non-autoregressive model is evaluated by its translations: add --decode "
+                       "METHOD; losses on the valid split are in the run's log.jsonl");
+    wr_status status = wr__evaluate_translate(j, &scores, err);
+    wr_bar_end(&j->bar);
+    if (status == WR_OK)
+        printf("sentences\tbleu\tchrf\n%zu\t%.4f\t%.4f\n", j->n, scores.bleu, scores.chrf);
+    return status;
+}
+
 /* ---- the command ---- */
 
 static wr_status check_options(const options *o, wr_error *err) {
@@ -246,12 +262,14 @@ static wr_status check_options(const options *o, wr_error *err) {
 static wr_status measure(job *j, wr_error *err) {
     const options *o = j->o;
     if (j->run.flowseq == NULL && o->posterior != NULL)
-        return wr_fail(err, WR_ERR_USAGE,
-                       "--posterior is for a FlowSeq, but the run is a Transformer");
+        return wr_fail(err, WR_ERR_USAGE, "--posterior is for a FlowSeq, but the run is %s",
+                       wr_run_kind(&j->run));
     wr_status status = o->data != NULL ? read_dataset(j, err) : read_ids(j, err);
     if (status != WR_OK) return status;
     wr_bar_begin(&j->bar, PLAIN_SECONDS);
-    status = j->run.flowseq != NULL ? wr__evaluate_flowseq(j, err) : measure_transformer(j, err);
+    status = j->run.flowseq != NULL ? wr__evaluate_flowseq(j, err)
+             : j->run.nat != NULL   ? measure_nat(j, err)
+                                    : measure_transformer(j, err);
     wr_bar_end(&j->bar);
     return status;
 }

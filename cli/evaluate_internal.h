@@ -37,11 +37,11 @@ typedef struct wr_evaluation {
 typedef struct wr_evaluate_scores {
     double bleu, chrf;
 } wr_evaluate_scores;
-wr_status wr__evaluate_compare(const wr_evaluation *e, const wr_translations *out,
+wr_status wr__evaluate_compare(const wr_evaluation *j, const wr_translations *out,
                                wr_evaluate_scores *scores, wr_error *err);
 
 /* Translate all sources as the command line says, and compare. */
-wr_status wr__evaluate_translate(wr_evaluation *e, wr_evaluate_scores *scores, wr_error *err);
+wr_status wr__evaluate_translate(wr_evaluation *j, wr_evaluate_scores *scores, wr_error *err);
 
 /* For the progress of long work; `context` is the evaluation. */
 void wr__evaluate_progress(void *context, size_t done, size_t total);

@@ -2,7 +2,9 @@
 #include "cli/run_dir.h"
 
 #include "cli/programs.h"
+#include "cli/run_search.h"
 #include "models/recipe_flowseq.h"
+#include "models/recipe_nat.h"
 #include "optim/checkpoint.h"
 
 #include <stdlib.h>
@@ -84,8 +86,9 @@ wr_status wr_run_needs_text(const wr_run *run, const char *dir, wr_error *err) {
 
 /* A program that reads every parameter. */
 static wr_status reading_program(wr_run *run, wr_program **program, wr_error *err) {
-    return run->flowseq != NULL ? wr_flowseq_decoder_program(run->flowseq, program, err)
-                                : wr_decoder_program(run->decoder, program, err);
+    if (run->flowseq != NULL) return wr_flowseq_decoder_program(run->flowseq, program, err);
+    if (run->nat != NULL) return wr_nat_decoder_program(run->nat, program, err);
+    return wr_decoder_program(run->decoder, program, err);
 }
 
 /* A run that was stopped before its first validation has a last checkpoint, but no best one. */
@@ -120,15 +123,26 @@ static wr_status load_parameters(const wr_run_options *o, wr_run *run, wr_error 
 
 /* ---- the whole ---- */
 
-static wr_status open_decoder(wr_run *run, wr_error *err) {
-    if (run->recipe.model.type != WR_RECIPE_FLOWSEQ) {
-        wr_transformer t = wr_transformer_of(&run->recipe, run->src_vocab, run->tgt_vocab, false);
-        return wr_decoder_new(&t, run->session, &run->decoder, err);
-    }
+static wr_status open_flowseq(wr_run *run, wr_error *err) {
     wr_flowseq f;
     wr_status status =
         wr_recipe_flowseq_model(&run->recipe, run->src_vocab, run->tgt_vocab, false, &f, err);
     return status == WR_OK ? wr_flowseq_decoder_new(&f, run->session, &run->flowseq, err) : status;
+}
+
+static wr_status open_nat(wr_run *run, wr_error *err) {
+    wr_nat n;
+    wr_status status =
+        wr_recipe_nat_model(&run->recipe, run->src_vocab, run->tgt_vocab, false, &n, err);
+    if (status != WR_OK) return status;
+    return wr_nat_decoder_new(&n, wr_run_nat_silent(&run->recipe), run->session, &run->nat, err);
+}
+
+static wr_status open_decoder(wr_run *run, wr_error *err) {
+    if (run->recipe.model.type == WR_RECIPE_FLOWSEQ) return open_flowseq(run, err);
+    if (run->recipe.model.type == WR_RECIPE_NAT) return open_nat(run, err);
+    wr_transformer t = wr_transformer_of(&run->recipe, run->src_vocab, run->tgt_vocab, false);
+    return wr_decoder_new(&t, run->session, &run->decoder, err);
 }
 
 static wr_status open_model(const wr_run_options *o, wr_run *run, wr_error *err) {
@@ -152,36 +166,75 @@ wr_status wr_run_open(const wr_run_options *o, wr_run *run, wr_error *err) {
 void wr_run_close(wr_run *run) {
     wr_decoder_free(run->decoder);
     wr_flowseq_decoder_free(run->flowseq);
+    wr_nat_decoder_free(run->nat);
     wr_session_free(run->session);
     if (run->tgt != run->src) wr_subword_free(run->tgt);
     wr_subword_free(run->src);
     *run = (wr_run){0};
 }
 
+const char *wr_run_kind(const wr_run *run) {
+    return run->flowseq != NULL ? "a FlowSeq"
+           : run->nat != NULL   ? "a non-autoregressive model"
+                                : "a Transformer";
+}
+
 int wr_run_max_len(const wr_run *run) {
+    if (run->nat != NULL) return wr_nat_decoder_max_len(run->nat);
     return run->flowseq != NULL ? wr_flowseq_decoder_model(run->flowseq)->max_positions
                                 : run->recipe.model.max_len;
+}
+
+/* ---- searching ---- */
+
+const char *wr_run_search_nat_option(const wr_run_search *s) {
+    const struct {
+        const char *name;
+        bool given;
+    } options[] = {{"--iterations", s->iterations_given},
+                   {"--adaptive", s->adaptive},
+                   {"--length-factor", s->length_factor_given},
+                   {"--length-window", s->length_window},
+                   {"--dedup", s->dedup},
+                   {"--lm", s->lm != NULL},
+                   {"--lm-weight", s->lm_weight_given},
+                   {"--length-bonus", s->length_bonus_given},
+                   {"--symbols", s->symbols_given}};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (options[i].given) return options[i].name;
+    return NULL;
+}
+
+/* The kinds of models that a method other than greedy and beam is for. */
+static const char *kinds_of(const char *method) {
+    if (strcmp(method, "argmax") == 0) return "a FlowSeq or a non-autoregressive model";
+    bool flow = strcmp(method, "npd") == 0 || strcmp(method, "iwd") == 0;
+    return flow ? "a FlowSeq" : "a non-autoregressive model";
 }
 
 /* What fits no Transformer. */
 static wr_status for_transformer(const wr_run *run, const wr_run_search *s, wr_error *err) {
     if (run->decoder == NULL)
-        return wr_fail(err, WR_ERR_INPUT,
-                       "the run is a FlowSeq; what is asked for needs a Transformer");
+        return wr_fail(err, WR_ERR_INPUT, "the run is %s; what is asked for needs a Transformer",
+                       wr_run_kind(run));
     if (s->method != NULL && strcmp(s->method, "greedy") != 0 && strcmp(s->method, "beam") != 0)
         return wr_fail(err, WR_ERR_USAGE,
-                       "--decode %s is for a FlowSeq, but the run is a Transformer; use --decode "
-                       "greedy or --decode beam",
-                       s->method);
-    const char *other = s->lengths_given       ? "--lengths"
-                        : s->samples_given     ? "--samples"
-                        : s->temperature_given ? "--temperature"
-                        : s->rescorer != NULL  ? "--rescorer"
-                                               : NULL;
-    if (other != NULL)
-        return wr_fail(err, WR_ERR_USAGE, "%s is for a FlowSeq, but the run is a Transformer",
-                       other);
-    return WR_OK;
+                       "--decode %s is for %s, but the run is a Transformer; use --decode greedy "
+                       "or --decode beam",
+                       s->method, kinds_of(s->method));
+    const char *sampled = s->samples_given       ? "--samples"
+                          : s->temperature_given ? "--temperature"
+                                                 : NULL;
+    const char *both = s->lengths_given ? "--lengths" : s->rescorer != NULL ? "--rescorer" : NULL;
+    const char *nat = wr_run_search_nat_option(s);
+    if (sampled == NULL && both == NULL && nat == NULL) return WR_OK;
+    return wr_fail(err, WR_ERR_USAGE, "%s is for %s, but the run is a Transformer",
+                   sampled != NULL ? sampled
+                   : both != NULL  ? both
+                                   : nat,
+                   sampled != NULL ? "a FlowSeq"
+                   : both != NULL  ? "a FlowSeq or a non-autoregressive model"
+                                   : "a non-autoregressive model");
 }
 
 wr_status wr_run_search_options(const wr_run *run, const wr_run_search *s, wr_search_options *o,

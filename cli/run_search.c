@@ -12,11 +12,18 @@ static bool is(const char *method, const char *name) {
 }
 
 static wr_status check_method(const wr_run_search *s, wr_error *err) {
-    if (is(s->method, "greedy") || is(s->method, "beam"))
+    bool transformer = is(s->method, "greedy") || is(s->method, "beam");
+    bool flow = s->method == NULL || is(s->method, "argmax") || is(s->method, "npd") ||
+                is(s->method, "iwd");
+    if (!flow)
         return wr_fail(err, WR_ERR_USAGE,
-                       "--decode %s is for a Transformer, but the run is a FlowSeq; use --decode "
-                       "argmax, npd or iwd",
-                       s->method);
+                       "--decode %s is for a %s, but the run is a FlowSeq; use --decode argmax, "
+                       "npd or iwd",
+                       s->method, transformer ? "Transformer" : "non-autoregressive model");
+    const char *other = wr_run_search_nat_option(s);
+    if (other != NULL)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "%s is for a non-autoregressive model, but the run is a FlowSeq", other);
     if (s->beam_given)
         return wr_fail(err, WR_ERR_USAGE,
                        "--beam is for a Transformer, but the run is a FlowSeq; use --lengths and "
@@ -148,36 +155,54 @@ static wr_status open_rescorer(const wr_run_options *o, const wr_run_search *s, 
     if (status == WR_OK) status = check_rescorer(x->run, &x->rescorer, s->rescorer, err);
     if (status != WR_OK) return status;
     wr_recipe_decode decode = x->run->recipe.decode;
+    if (x->run->nat != NULL) { /* whose recipe has no such keys: the mean */
+        decode.normalisation = WR_RECIPE_BY_LENGTH;
+        decode.alpha = 1;
+    }
     if (s->alpha_given) decode.alpha = s->alpha;
     x->beam = wr_search_defaults(&decode);
     x->judge = (wr_rescorer){judge, x};
-    x->flow.rescorer = &x->judge;
+    x->flow.rescorer = x->nat.rescorer = &x->judge;
     return WR_OK;
 }
 
 /* ---- the whole ---- */
 
+static wr_status open_options(wr_run *run, const wr_run_search *s, wr_run_searcher *x,
+                              wr_error *err) {
+    wr_status status = run->flowseq != NULL ? flow_options(run, s, &x->flow, err)
+                       : run->nat != NULL   ? wr__nat_searcher_open(s, x, err)
+                                            : wr_run_search_options(run, s, &x->beam, err);
+    x->nbest = run->flowseq != NULL ? x->flow.nbest
+               : run->nat != NULL   ? x->nat.nbest
+                                    : x->beam.nbest;
+    return status;
+}
+
 wr_status wr_run_searcher_open(wr_run *run, const wr_run_options *o, const wr_run_search *s,
                                wr_run_searcher *x, wr_error *err) {
     x->run = run;
-    wr_status status = run->flowseq != NULL ? flow_options(run, s, &x->flow, err)
-                                            : wr_run_search_options(run, s, &x->beam, err);
+    wr_status status = open_options(run, s, x, err);
     if (status != WR_OK) return status;
-    x->nbest = run->flowseq != NULL ? x->flow.nbest : x->beam.nbest;
-    if (run->flowseq != NULL && s->alpha_given && s->rescorer == NULL)
+    if (run->decoder == NULL && s->alpha_given && s->rescorer == NULL)
         return wr_fail(err, WR_ERR_USAGE, "--alpha normalises the scores of a --rescorer RUN");
     return s->rescorer != NULL ? open_rescorer(o, s, x, err) : WR_OK;
 }
 
-void wr_run_searcher_close(wr_run_searcher *x) { wr_run_close(&x->rescorer); }
+void wr_run_searcher_close(wr_run_searcher *x) {
+    wr_run_close(&x->rescorer);
+    wr_arpa_free(x->arpa);
+    free(x->word);
+}
 
 wr_status wr_run_translate(wr_run_searcher *x, const wr_sentence *src, size_t n,
                            void (*progress)(void *context, size_t done, size_t total),
                            void *context, wr_translations *out, wr_error *err) {
     x->src = src;
-    x->beam.progress = x->flow.progress = progress;
-    x->beam.context = x->flow.context = context;
+    x->beam.progress = x->flow.progress = x->nat.progress = progress;
+    x->beam.context = x->flow.context = x->nat.context = context;
     if (x->run->flowseq != NULL)
         return wr_flowseq_search(x->run->flowseq, src, n, &x->flow, out, err);
+    if (x->run->nat != NULL) return wr_nat_search(x->run->nat, src, n, &x->nat, out, err);
     return wr_search(x->run->decoder, src, n, &x->beam, out, err);
 }

@@ -1,11 +1,63 @@
-/* run_search.h: translating with a run of either kind, as the command line says. */
+/* run_search.h: translating with a run of any kind, as the command line says. */
 #ifndef WEIR_CLI_RUN_SEARCH_H
 #define WEIR_CLI_RUN_SEARCH_H
 
 #include "cli/run_dir.h"
 
-/* The rows of an option table that fill a wr_run_search. */
-#define WR_RUN_SEARCH_METHODS "greedy|beam|argmax|npd|iwd"
+/* The rows of an option table that fill a wr_run_search; first those of non-autoregressive models.
+ */
+#define WR_RUN_SEARCH_NAT_OPTS(s)                                                                  \
+    {"--iterations",                                                                               \
+     WR_OPT_INT,                                                                                   \
+     &(s)->iterations,                                                                             \
+     .value = "I",                                                                                 \
+     .fallback = "10",                                                                             \
+     .min = 1,                                                                                     \
+     .max = 1000,                                                                                  \
+     .given = &(s)->iterations_given,                                                              \
+     .help = "mask-predict: passes"},                                                              \
+        {"--adaptive", WR_OPT_FLAG, &(s)->adaptive,                                                \
+         .help = "mask-predict: stop where a pass changes no word"},                               \
+        {"--length-factor",                                                                        \
+         WR_OPT_REAL,                                                                              \
+         &(s)->length_factor,                                                                      \
+         .value = "X",                                                                             \
+         .fallback = "1",                                                                          \
+         .min = 0.01,                                                                              \
+         .max = 100,                                                                               \
+         .given = &(s)->length_factor_given,                                                       \
+         .help = "argmax, mask-predict: lengths are multiplied by it"},                            \
+        {"--length-window", WR_OPT_FLAG, &(s)->length_window,                                      \
+         .help = "--lengths are those around the likeliest one"},                                  \
+        {"--dedup", WR_OPT_FLAG, &(s)->dedup,                                                      \
+         .help = "leave out words equal to the word before (non-autoregressive models)"},          \
+        {"--lm", WR_OPT_STRING, &(s)->lm, .value = "FILE",                                         \
+         .help = "ctc-beam: an n-gram model in the ARPA format over target pieces"},               \
+        {"--lm-weight",                                                                            \
+         WR_OPT_REAL,                                                                              \
+         &(s)->lm_weight,                                                                          \
+         .value = "X",                                                                             \
+         .fallback = "0.3",                                                                        \
+         .min = 0,                                                                                 \
+         .max = 1000,                                                                              \
+         .given = &(s)->lm_weight_given,                                                           \
+         .help = "ctc-beam: weight of the n-gram model"},                                          \
+        {"--length-bonus",                                                                         \
+         WR_OPT_REAL,                                                                              \
+         &(s)->length_bonus,                                                                       \
+         .value = "X",                                                                             \
+         .fallback = "0",                                                                          \
+         .min = -1000,                                                                             \
+         .max = 1000,                                                                              \
+         .given = &(s)->length_bonus_given,                                                        \
+         .help = "ctc-beam: added for each piece"},                                                \
+    {                                                                                              \
+        "--symbols", WR_OPT_INT, &(s)->symbols,                                                    \
+            .value = "N", .fallback = "40", .min = 0, .max = 1e9, .given = &(s)->symbols_given,    \
+            .help = "ctc-beam: likeliest pieces of a frame, 0 for all"                             \
+    }
+
+#define WR_RUN_SEARCH_METHODS "greedy|beam|argmax|npd|iwd|mask-predict|ctc|ctc-beam"
 #define WR_RUN_SEARCH_OPTS(s)                                                                      \
     {"--beam",                                                                                     \
      WR_OPT_INT,                                                                                   \
@@ -14,7 +66,7 @@
      .min = 1,                                                                                     \
      .max = 1000,                                                                                  \
      .given = &(s)->beam_given,                                                                    \
-     .help = "hypotheses kept; without it as the recipe says"},                                    \
+     .help = "beam: hypotheses kept; without it as the recipe says; ctc-beam: prefixes kept, 20"}, \
         {"--alpha",                                                                                \
          WR_OPT_REAL,                                                                              \
          &(s)->alpha,                                                                              \
@@ -29,7 +81,8 @@
          .min = 1,                                                                                 \
          .max = 100000,                                                                            \
          .given = &(s)->lengths_given,                                                             \
-         .help = "npd, iwd: likeliest lengths tried; without it as the recipe says"},              \
+         .help = "likeliest lengths tried; npd, iwd: without it as the recipe says; argmax, "      \
+                 "mask-predict: 1"},                                                               \
         {"--samples",                                                                              \
          WR_OPT_INT,                                                                               \
          &(s)->samples,                                                                            \
@@ -47,7 +100,7 @@
          .given = &(s)->temperature_given,                                                         \
          .help = "npd, iwd: factor of the prior's noise; without it as the recipe says"},          \
         {"--rescorer", WR_OPT_STRING, &(s)->rescorer, .value = "RUN",                              \
-         .help = "npd: a Transformer that chooses among the candidates"},                          \
+         .help = "a Transformer that chooses among the candidates"},                               \
         {"--seed",                                                                                 \
          WR_OPT_INT,                                                                               \
          &(s)->seed,                                                                               \
@@ -56,7 +109,7 @@
          .min = 0,                                                                                 \
          .max = 9007199254740992.0,                                                                \
          .help = "of the noise"},                                                                  \
-    {                                                                                              \
+        WR_RUN_SEARCH_NAT_OPTS(s), {                                                               \
         "--max-sentences", WR_OPT_INT, &(s)->max_sentences,                                        \
             .value = "B", .min = 1, .max = 100000,                                                 \
             .help = "sentences translated together; without it as the recipe says"                 \
@@ -69,6 +122,10 @@ typedef struct wr_run_searcher {
     int nbest;
     wr_search_options beam;         /* of a Transformer; the normalisation of the rescorer */
     wr_flowseq_search_options flow; /* of a FlowSeq */
+    wr_nat_search_options nat;      /* of a non-autoregressive model, with what stands behind it: */
+    wr_arpa *arpa;
+    int32_t *word; /* of the n-gram model, for each target piece and the model's own two */
+    wr_ctc_lm lm;
     wr_run rescorer;
     wr_rescorer judge;
     const wr_sentence *src; /* of the call */
@@ -81,7 +138,16 @@ wr_status wr_run_searcher_open(wr_run *run, const wr_run_options *o, const wr_ru
                                wr_run_searcher *x, wr_error *err);
 void wr_run_searcher_close(wr_run_searcher *x);
 
-/* Translate: wr_search() or wr_flowseq_search(). `progress` may be NULL. */
+/* run_search_nat.c: the options of a non-autoregressive model, and its n-gram model. */
+wr_status wr__nat_searcher_open(const wr_run_search *s, wr_run_searcher *x, wr_error *err);
+
+/* Whether positions of a recipe's non-autoregressive model may say nothing. */
+bool wr_run_nat_silent(const wr_recipe *recipe);
+
+/* How a non-autoregressive model is decoded unless the command line says otherwise. */
+wr_nat_search_options wr_run_nat_defaults(const wr_recipe *recipe);
+
+/* Translate: wr_search(), wr_flowseq_search() or wr_nat_search(). `progress` may be NULL. */
 wr_status wr_run_translate(wr_run_searcher *x, const wr_sentence *src, size_t n,
                            void (*progress)(void *context, size_t done, size_t total),
                            void *context, wr_translations *out, wr_error *err);

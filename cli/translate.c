@@ -184,11 +184,16 @@ int wr_cmd_translate(int argc, char **argv) {
                         .opts = table,
                         .opt_n = WR_COUNT(table),
                         .notes = "An empty line gives an empty line.\n"
-                                 "greedy and beam are for a Transformer; argmax, npd and iwd are "
-                                 "for a FlowSeq.\n"
+                                 "greedy and beam are for a Transformer; argmax, npd and iwd for a "
+                                 "FlowSeq;\n"
+                                 "argmax and mask-predict for a non-autoregressive model, ctc and "
+                                 "ctc-beam for\n"
+                                 "one that was trained with ctc.\n"
                                  "Example: weir translate RUN --input test.de --beam 4 > test.en\n"
                                  "         weir translate RUN --decode npd --lengths 3 --samples "
-                                 "10 --rescorer RUN2"};
+                                 "10 --rescorer RUN2\n"
+                                 "         weir translate RUN --decode ctc-beam --lm FILE.arpa "
+                                 "--length-bonus 0.9"};
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;
     wr_error err = {0};

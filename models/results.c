@@ -32,7 +32,7 @@ wr_status wr__results_add(wr__results *r, size_t i, const int32_t *id, size_t n,
 wr_status wr__results_end(wr__results *r, wr_status status) {
     wr_translations *out = r->out;
     if (status != WR_OK) wr_translations_free(out);
-    for (size_t i = 0; i < out->n; i++)
+    for (size_t i = 0; status == WR_OK && i < out->n; i++)
         for (size_t k = i * out->nbest; k < i * out->nbest + out->count[i]; k++)
             out->hyp[k].id = out->ids.id + r->first[k];
     free(r->first);
