@@ -3,7 +3,9 @@
 #include "cli/trainer.h"
 #include "data/score.h"
 #include "models/flowseq_decoder.h"
+#include "models/nat_decoder.h"
 #include "models/recipe_flowseq.h"
+#include "models/recipe_nat.h"
 #include "models/search.h"
 
 #include <stdio.h>
@@ -162,13 +164,33 @@ static wr_status search_flowseq(wr_trainer *t, const wr_pairs *pairs, const wr_s
     return status;
 }
 
+/* One pass. */
+static wr_status search_nat(wr_trainer *t, const wr_sentence *src, size_t n, wr_translations *out,
+                            wr_error *err) {
+    bool ctc = t->recipe.objective.name == WR_RECIPE_OBJECTIVE_CTC;
+    bool silent = ctc || t->recipe.objective.name == WR_RECIPE_OBJECTIVE_AXE;
+    wr_nat_search_options o = wr_nat_search_defaults(ctc, false);
+    wr_nat model;
+    wr_nat_decoder *decoder = NULL;
+    wr_status status =
+        wr_recipe_nat_model(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
+                            wr_dataset_info_of(t->data)->tgt_vocab, false, &model, err);
+    o.max_tokens = (size_t)t->recipe.data.max_tokens;
+    o.max_sentences = t->recipe.decode.max_sentences;
+    if (status == WR_OK) status = wr_nat_decoder_new(&model, silent, t->session, &decoder, err);
+    if (status == WR_OK) status = wr_nat_search(decoder, src, n, &o, out, err);
+    wr_nat_decoder_free(decoder);
+    return status;
+}
+
 static wr_status search(wr_trainer *t, const wr_pairs *pairs, size_t n, wr_translations *out,
                         wr_validation *v, wr_error *err) {
     wr_sentence *src = sentences_of(&pairs->src, n);
     if (src == NULL) return wr_fail_memory(err, "sentences", n * sizeof *src);
-    wr_status status = t->recipe.model.type == WR_RECIPE_FLOWSEQ
-                           ? search_flowseq(t, pairs, src, n, out, v, err)
-                           : search_transformer(t, src, n, out, err);
+    wr_recipe_model_type type = t->recipe.model.type;
+    wr_status status = type == WR_RECIPE_FLOWSEQ ? search_flowseq(t, pairs, src, n, out, v, err)
+                       : type == WR_RECIPE_NAT   ? search_nat(t, src, n, out, err)
+                                                 : search_transformer(t, src, n, out, err);
     free(src);
     return status;
 }
