@@ -81,11 +81,42 @@ static unsigned idle_fiber() {
     return block.fibers_made++;
 }
 
+/* The next thread of the warp that can go on. */
+static Thread *next_in_turn() {
+    while (++block.turn < block.turn_end) {
+        Thread *thread = &block.threads[block.order[block.turn]];
+        if (thread->state == State::ready) return thread;
+    }
+    return nullptr;
+}
+
+/* From one thread to another without the host between; false: the host must say who is next. */
+static bool pass_on(const Thread *thread) {
+    if (has_asan() || has_tsan() || block.stopped) return false;
+    unsigned to = 0;
+    if (block.next < block.limit) {
+        to = idle_fiber();
+        block.current = nullptr;
+    } else {
+        Thread *next = next_in_turn();
+        if (!next) return false;
+        to = next->fiber;
+        block.current = next;
+        threadIdx = next->id;
+    }
+    block.running_fiber = to;
+    settings.counts.switches++;
+    if (to != thread->fiber) fiber_switch(&block.fibers[thread->fiber], &block.fibers[to]);
+    return true;
+}
+
 void wait_for_turn(Thread *thread, State state) {
     thread->state = state;
     if (block.limit == block.count) block.limit = end_of_warp(block.next);
-    race_leave();
-    fiber_leave(&block.fibers[thread->fiber]);
+    if (!pass_on(thread)) {
+        race_leave();
+        fiber_leave(&block.fibers[thread->fiber]);
+    }
     if (block.stopped) stop_thread();
 }
 
@@ -104,10 +135,6 @@ static Thread *current_thread(const char *what) {
 }
 
 /* ---- barriers ---- */
-
-static bool same_site(const Site &a, const Site &b) {
-    return a.line == b.line && strcmp(a.file, b.file) == 0 && strcmp(a.what, b.what) == 0;
-}
 
 static void finish_barrier() {
     const Thread *first = &block.threads[0];
@@ -199,12 +226,17 @@ static void begin_block() {
     block.next = block.alive = block.at_barrier = 0;
     block.limit = block.count;
     memset(block.lanes_waiting, 0, sizeof block.lanes_waiting);
-    const unsigned n = block.count;
-    for (unsigned i = 0; i < n; i++) {
+    uint3 id = {0, 0, 0};
+    for (unsigned i = 0; i < block.count; i++) {
         Thread *thread = &block.threads[i];
         thread->index = i;
-        thread->id = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
+        thread->id = id;
         thread->state = State::fresh;
+        if (++id.x < blockDim.x) continue;
+        id.x = 0;
+        if (++id.y < blockDim.y) continue;
+        id.y = 0;
+        id.z++;
     }
     draw_order();
     race_begin_block();
@@ -218,15 +250,16 @@ static bool is_finished() {
 /* A turn for every thread of a warp that can go on; false: none could. Warps begin in order. */
 static bool give_turns_to_warp(unsigned first) {
     bool ran = false;
+    block.turn_end = 0;
     if (block.next == first) {
         ran = true;
         block.limit = block.alive ? end_of_warp(first + 1) : block.count;
         while (block.next < block.limit && !block.stopped)
             enter(idle_fiber(), nullptr);
     }
-    const unsigned end = end_of_warp(first + 1);
-    for (unsigned i = first; i < end && !is_finished(); i++) {
-        Thread *thread = &block.threads[block.order[i]];
+    block.turn_end = end_of_warp(first + 1);
+    for (block.turn = first; block.turn < block.turn_end && !is_finished(); block.turn++) {
+        Thread *thread = &block.threads[block.order[block.turn]];
         if (thread->state != State::ready) continue;
         ran = true;
         enter(thread->fiber, thread);

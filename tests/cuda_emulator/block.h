@@ -33,6 +33,7 @@ struct Block {
        before `limit` may begin now. */
     unsigned order[max_threads];
     unsigned count, next, limit, alive, at_barrier;
+    unsigned turn, turn_end; /* of the warp whose threads go on one after another */
     int barrier_result;
     unsigned lanes_waiting[max_warps]; /* in a warp operation */
     Fiber fibers[max_threads];
@@ -43,6 +44,13 @@ struct Block {
     Random random;
 };
 extern Block block;
+
+/* Two calls in the same place. Pointers differ where a header is compiled several times. */
+inline bool same_site(const Site &a, const Site &b) {
+    if (a.line != b.line) return false;
+    return (a.file == b.file || strcmp(a.file, b.file) == 0) &&
+           (a.what == b.what || strcmp(a.what, b.what) == 0);
+}
 
 /* Fails the launch with the kernel's name and the block before the text. */
 void fail_block(const char *format, ...) __attribute__((format(printf, 1, 2)));

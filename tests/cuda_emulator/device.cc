@@ -22,13 +22,13 @@ std::map<const void *, size_t> allowed_shared;
 
 } // namespace
 
-Guard::Guard() {
+Guard::Guard(bool closes) : closes_(closes) {
     lock.lock();
     depth++;
 }
 
 Guard::~Guard() {
-    if (--depth == 0) close_device_memory();
+    if (--depth == 0 && closes_) close_device_memory();
     lock.unlock();
 }
 
@@ -97,7 +97,7 @@ static bool shared_is_possible(const Launch &launch) {
 }
 
 bool pointer_is_of_device(const char *name, int index, const void *pointer) {
-    const Guard guard;
+    const Guard guard(false);
     if (!pointer || place_of(pointer) != Place::pageable) return true;
     fail(cudaErrorInvalidDevicePointer,
          "%s: argument %d (%p) points to neither the device's memory nor pinned memory", name,
@@ -106,7 +106,7 @@ bool pointer_is_of_device(const char *name, int index, const void *pointer) {
 }
 
 void enqueue(std::shared_ptr<Launch> launch, cudaStream_t stream) {
-    const Guard guard;
+    const Guard guard(false);
     if (!block_is_possible(*launch) || !grid_is_possible(*launch) || !shared_is_possible(*launch))
         return;
     give(stream, [launch] {
@@ -155,12 +155,12 @@ struct cu_emu_counts cu_emu_counts(void) {
 /* ---- errors ---- */
 
 cudaError_t cudaPeekAtLastError() {
-    const Guard guard;
+    const Guard guard(false);
     return errors.late ? errors.late : errors.last;
 }
 
 cudaError_t cudaGetLastError() {
-    const Guard guard;
+    const Guard guard(false);
     const cudaError_t error = cudaPeekAtLastError();
     errors.last = cudaSuccess;
     return error;

@@ -46,7 +46,8 @@ __asm__(".text\n"
         ".size cu_emu_switch,.-cu_emu_switch\n");
 
 static void prepare(Fiber *fiber, void (*entry)()) {
-    uint64_t *top = reinterpret_cast<uint64_t *>(static_cast<char *>(fiber->stack) + fiber->bytes);
+    char *end = static_cast<char *>(fiber->stack) + fiber->bytes - fiber->colour;
+    uint64_t *top = reinterpret_cast<uint64_t *>(end);
     *--top = 0; /* where entry() would return to */
     *--top = reinterpret_cast<uint64_t>(entry);
     for (int i = 0; i < 6; i++)
@@ -86,12 +87,16 @@ static void announced_change(Fiber *from, Fiber *to) {
 }
 
 void fiber_create(Fiber *fiber, void (*entry)()) {
+    static size_t made;
+    fiber->colour = made++ * 64 % 4096;
     fiber->bytes = stack_bytes();
     fiber->stack = make_stack(fiber->bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
     prepare(fiber, entry);
 }
 
 void fiber_enter(Fiber *fiber) { announced_change(&host, fiber); }
+
+void fiber_switch(Fiber *from, Fiber *to) { change(from, to); }
 
 /* A launch may come from another thread of the host than the last: whoever entered says where the
    host's stack is. */

@@ -23,13 +23,18 @@ struct Settings {
 };
 extern Settings settings;
 
-/* Held by every function of the API. The last one to go closes the device's memory to the host. */
+/* Held by every function of the API. The last one to go closes the device's memory to the host,
+   which takes some time: after a launch that is left to the next call which is none, as the host
+   has no result to look for before. */
 class Guard {
   public:
-    Guard();
+    explicit Guard(bool closes = true);
     ~Guard();
     Guard(const Guard &) = delete;
     Guard &operator=(const Guard &) = delete;
+
+  private:
+    bool closes_;
 };
 
 /* Records a message and the last error, and returns it. */

@@ -21,6 +21,7 @@ struct Races {
     unsigned set;
     char *tokens;
     unsigned char barrier_turn, warp_turn[max_threads];
+    bool tokens_used;
     char begin, end, fence;
 };
 Races races;
@@ -50,11 +51,13 @@ void race_begin_launch(unsigned threads) {
 void race_begin_block() {
     if (!has_tsan()) return;
     forget_shared_accesses();
-    if (races.tokens) munmap(races.tokens, token_bytes);
-    races.tokens = map_tokens();
-    races.barrier_turn = 0;
-    for (unsigned char &turn : races.warp_turn)
-        turn = 0;
+    if (!races.tokens || races.tokens_used) {
+        if (races.tokens) munmap(races.tokens, token_bytes);
+        races.tokens = map_tokens();
+        races.tokens_used = false;
+        races.barrier_turn = 0;
+        memset(races.warp_turn, 0, sizeof races.warp_turn);
+    }
     races.set ^= 1;
     __tsan_release(&races.begin);
 }
@@ -96,6 +99,7 @@ void race_fence() {
 }
 
 void *race_barrier_token() {
+    races.tokens_used = true;
     return races.tokens ? races.tokens + 8 * races.barrier_turn : nullptr;
 }
 
@@ -103,6 +107,7 @@ void race_barrier_done() { races.barrier_turn ^= 1; }
 
 void *race_warp_token(unsigned first_thread) {
     if (!races.tokens) return nullptr;
+    races.tokens_used = true;
     return races.tokens + 8 * (2 + 2 * first_thread + races.warp_turn[first_thread]);
 }
 

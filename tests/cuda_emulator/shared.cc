@@ -78,7 +78,9 @@ void check_shared_layout() {
    which used the same addresses only because the emulator runs blocks one by one. */
 void forget_shared_accesses() {
     remap(__start_cu_shared, __stop_cu_shared);
-    if (dynamic_begin) remap(dynamic_begin, dynamic_end);
+    if (dynamic_now == 0) return;
+    const size_t bytes = (dynamic_now + page - 1) / page * page;
+    remap(dynamic_end - bytes, dynamic_end);
 }
 
 } // namespace cu_emu

@@ -26,14 +26,15 @@ static void check_call(const Thread *self, unsigned lane, unsigned lanes) {
 }
 
 static bool same_call(const Thread *a, const Thread *b) {
-    return a->mask == b->mask && a->op == b->op && a->site.line == b->site.line &&
-           strcmp(a->site.file, b->site.file) == 0;
+    return a->mask == b->mask && a->op == b->op && same_site(a->site, b->site);
 }
 
-/* No other lane that waits may share a lane with this mask unless it makes the same call. */
+/* No other lane that waits may share a lane with this mask unless it makes the same call. Those
+   that wait together do, so that one of them speaks for all. */
 static void check_company(const Thread *self, unsigned base) {
-    for (unsigned rest = block.lanes_waiting[base / 32]; rest; rest &= rest - 1) {
-        const Thread *other = &block.threads[base + static_cast<unsigned>(__builtin_ctz(rest))];
+    const Thread *other = nullptr;
+    for (unsigned rest = block.lanes_waiting[base / 32]; rest; rest &= ~other->mask) {
+        other = &block.threads[base + static_cast<unsigned>(__builtin_ctz(rest))];
         if (!(other->mask & self->mask) || same_call(other, self)) continue;
         fail_block("thread %u calls %s (%s:%d) with mask 0x%08x, but thread %u of the same warp "
                    "waits at %s (%s:%d) with mask 0x%08x: all lanes of a mask must make the same "
@@ -138,11 +139,18 @@ static uint64_t result_of(const Thread *thread, unsigned base) {
     }
 }
 
+static bool differs_by_lane(Warp op) {
+    return op == Warp::shfl || op == Warp::shfl_up || op == Warp::shfl_down ||
+           op == Warp::shfl_xor || op == Warp::match_any;
+}
+
 static void finish_warp(const Thread *last, unsigned base) {
     const unsigned mask = last->mask;
+    const bool differs = differs_by_lane(last->op);
+    const uint64_t result = differs ? 0 : result_of(last, base);
     for (unsigned rest = mask; rest; rest &= rest - 1) {
         Thread *thread = &block.threads[base + static_cast<unsigned>(__builtin_ctz(rest))];
-        thread->result = result_of(thread, base);
+        thread->result = differs ? result_of(thread, base) : result;
         thread->state = State::ready;
     }
     block.lanes_waiting[base / 32] &= ~mask;

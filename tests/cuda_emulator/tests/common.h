@@ -78,6 +78,9 @@ std::vector<CMUnitTest> tests_of_values();
 std::vector<CMUnitTest> tests_of_faults();
 std::vector<CMUnitTest> tests_of_streams();
 
+/* Prints what kernels cost here. */
+void report_speed();
+
 /* Runs the fault of that name, in a process of its own that main() was called in. */
 int run_planted(const std::string &name);
 

@@ -1,4 +1,5 @@
-/* The tests of the emulator: without arguments all of them; `planted NAME` runs one kernel that
+/* The tests of the emulator: without arguments all of them; `speed` tells what
+   kernels cost here; `planted NAME` runs one kernel that
    ends the process (a sanitizer's report, an access by the host), for a test that reads what it
    says. */
 #include "common.h"
@@ -6,6 +7,10 @@
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "planted") == 0) return run_planted(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "speed") == 0) {
+        report_speed();
+        return 0;
+    }
     std::vector<CMUnitTest> tests;
     for (const auto &list : {tests_of_values(), tests_of_streams(), tests_of_faults()})
         tests.insert(tests.end(), list.begin(), list.end());
