@@ -204,9 +204,29 @@ static wr_status read_vocab(wr_bench *b, wr_error *err) {
     return few ? wr_fail(err, WR_ERR_USAGE, "--vocab: at least 8 words, some are special") : status;
 }
 
+/* --objective NAME is one more --set. */
+static wr_status load_recipe(const wr_bench_options *o, wr_recipe *r, wr_error *err) {
+    if (o->objective == NULL) return wr_recipe_load(o->recipe, o->set.items, o->set.n, r, err);
+    wr_str name = {0};
+    wr_str_add(&name, "objective.name=%s", o->objective);
+    const char **set = malloc(sizeof *set * (o->set.n + 1));
+    if (set == NULL || name.oom) {
+        free(set);
+        wr_str_free(&name);
+        return wr_fail_memory(err, "settings", sizeof *set * (o->set.n + 1));
+    }
+    for (size_t i = 0; i < o->set.n; i++)
+        set[i] = o->set.items[i];
+    set[o->set.n] = wr_str_text(&name);
+    wr_status status = wr_recipe_load(o->recipe, set, o->set.n + 1, r, err);
+    free(set);
+    wr_str_free(&name);
+    return status;
+}
+
 static wr_status run(const wr_bench_options *o, wr_error *err) {
     wr_bench b = {.o = o};
-    wr_status status = wr_recipe_load(o->recipe, o->set.items, o->set.n, &b.recipe, err);
+    wr_status status = load_recipe(o, &b.recipe, err);
     if (status == WR_OK) status = read_vocab(&b, err);
     b.recipe.train.accumulate = 1; /* one batch is one step */
     int longest = (int)(o->src_len > o->tgt_len ? o->src_len : o->tgt_len);
@@ -249,6 +269,8 @@ int wr_cmd_bench(int argc, char **argv) {
          .help = "decoding: how; a FlowSeq has argmax, a Transformer what --beam says"},
         {"--iterations", WR_OPT_INT, &o.iterations, .value = "I", .fallback = "10", .min = 1,
          .max = 1000, .help = "decoding by mask-predict: passes"},
+        {"--objective", WR_OPT_STRING, &o.objective, .value = "NAME",
+         .help = "training of a non-autoregressive model: objective.name instead of the recipe's"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,
          .help = "sentences in a batch"},
         {"--src-len", WR_OPT_INT, &o.src_len, .value = "S", .fallback = "24", .min = 1, .max = 4096,
