@@ -16,7 +16,7 @@
  * with the mean over the vocabulary.
  *
  * A new objective is one file with one wr_objective; wr_objective_init() takes it by address, and a
- * line in objective.c gives it a name in recipes and in `weir loss`. */
+ * line in objective.c gives it a name (docs/objectives.md). */
 #ifndef WEIR_MODELS_OBJECTIVES_OBJECTIVE_H
 #define WEIR_MODELS_OBJECTIVES_OBJECTIVE_H
 
