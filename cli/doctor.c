@@ -1,6 +1,7 @@
 /* doctor.c: `weir doctor`, what this machine offers, what is missing, and what to install. */
 #define _GNU_SOURCE
 #include "cli/cli.h"
+#include "graph/device.h"
 #include "graph/trace.h"
 #include "viz/draw.h"
 
@@ -295,6 +296,26 @@ static bool print_toolkit(void) {
     return there;
 }
 
+/* Weir's own library, and the device through it. */
+static void print_device(void) {
+    wr_str places = {0}, found = {0}, device = {0};
+    wr_error err = {0};
+    wr_device *d = NULL;
+    wr_device_places(&places, &found);
+    row("libweir_cuda", "%s", found.len > 0 ? wr_str_text(&found) : "not beside the program");
+    row("looked in", "%s", wr_str_text(&places));
+    if (wr_device_open(&(wr_device_options){.name = "cuda"}, &d, NULL, &err) == WR_OK) {
+        d->describe(d, &device);
+        row("--device cuda", "works: %s", wr_str_text(&device));
+        d->close(d);
+    } else {
+        row("--device cuda", "%.*s", (int)strcspn(err.text, "\n"), err.text);
+    }
+    wr_str_free(&places);
+    wr_str_free(&found);
+    wr_str_free(&device);
+}
+
 static void print_cuda(advice *advice) {
     static const char *const CUDART[] = {"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0",
                                          NULL};
@@ -304,6 +325,7 @@ static void print_cuda(advice *advice) {
                                            "libcublasLt.so.11", NULL};
     static const char *const CUDNN[] = {"libcudnn.so.9", "libcudnn.so.8", NULL};
     heading("CUDA (optional)");
+    print_device();
     bool driver = print_driver();
     bool toolkit = print_toolkit();
     bool missing = false;

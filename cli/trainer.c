@@ -61,6 +61,8 @@ static wr_status open_session(wr_trainer *t, wr_error *err) {
                             .seed = (uint64_t)t->recipe.train.seed,
                             .trap_nan = t->o->trap_nan};
     wr_status status = wr_session_new(&o, &t->session, err);
+    if (status == WR_OK && *wr_session_note(t->session) != '\0')
+        fprintf(stderr, "weir: train: %s\n", wr_session_note(t->session));
     const wr_dataset_info *d = wr_dataset_info_of(t->data);
     if (status == WR_OK)
         status = wr_programs_new(&t->recipe, d->src_vocab, d->tgt_vocab, &t->programs, err);

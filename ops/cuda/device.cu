@@ -62,8 +62,11 @@ const wr_cuda_row *find_row(wr_device *d, const char *name) {
     return at != end && strcmp((*at)->name, name) == 0 ? *at : NULL;
 }
 
-/* Loops move data through the device's functions alone, so that their one kernel serves all. */
-bool is_loop(const wr_op *op) { return strcmp(op->name, "scan") == 0; }
+/* Loops move data through the device's functions alone, so that their one kernel serves all; the
+ * kernel of a loop's value is a message. */
+bool is_loop(const wr_op *op) {
+    return strcmp(op->name, "scan") == 0 || strcmp(op->name, "loop_value") == 0;
+}
 
 wr_kernel cuda_kernel(wr_device *d, const wr_op *op) {
     const wr_cuda_row *row = find_row(d, op->name);

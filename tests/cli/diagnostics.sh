@@ -67,4 +67,14 @@ if ! grep -q "chain of callers" doctor.txt; then
     grep -q "own stack .* <- main cli/main.c:" doctor.txt || fail "$(cat doctor.txt)"
     grep -q "ptrace  *not needed" doctor.txt || fail "$(cat doctor.txt)"
 fi
+
+# ---- the CUDA device where it is not ----
+export WEIR_CUDA_LIBRARY=/nowhere/libweir_cuda.so
+"$weir" doctor > doctor.txt
+grep -q "looked in  */nowhere/libweir_cuda.so (WEIR_CUDA_LIBRARY)" doctor.txt || fail "doctor"
+grep -q -- "--device cuda  *device cuda: libweir_cuda.so was not found" doctor.txt || fail "doctor"
+if "$weir" bench "${tiny[@]}" --device cuda --repeat 1 2> refused.txt; then fail "bench without CUDA"; fi
+grep -q "device cuda: libweir_cuda.so was not found" refused.txt || fail "$(cat refused.txt)"
+grep -q "hint: .*--device cpu" refused.txt || fail "$(cat refused.txt)"
+unset WEIR_CUDA_LIBRARY
 echo "diagnostics.sh: ok"
