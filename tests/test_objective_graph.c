@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "autodiff/grad.h"
+#include "helpers/alloc.h"
 #include "helpers/sample.h"
 #include "models/objectives/objective_graph.h"
 #include "ops/reduce.h"
@@ -354,23 +355,52 @@ static void test_mistakes(void **state) {
     mistake(FLOAT_LENGTHS, "ce", "lengths are [B] i32");
 }
 
-static void test_bad_batch(void **state) {
-    (void)state;
-    trial k;
-    wr_error err = {0};
-    begin(&k, "axe", WR_F32, 2);
-    k.ids->value[N + 1] = BLANK;
-    sync_all(&k);
+static wr_status run_again(trial *k, wr_error *err) {
     wr_feed feeds[TEST_INPUTS];
-    for (int i = 0; i < k.t.n_inputs; i++) {
-        const test_input *in = &k.t.input[i];
+    for (int i = 0; i < k->t.n_inputs; i++) {
+        const test_input *in = &k->t.input[i];
         feeds[i] = (wr_feed){.name = in->name, .data = in->data, .rank = in->rank};
         memcpy(feeds[i].dim, in->dim, sizeof in->dim);
     }
-    assert_int_equal(wr_session_run(k.p.session, k.p.program, k.t.n_inputs, feeds, &err),
-                     WR_ERR_INPUT);
+    *err = (wr_error){0};
+    return wr_session_run(k->p.session, k->p.program, k->t.n_inputs, feeds, err);
+}
+
+static void test_bad_batch(void **state) {
+    (void)state;
+    trial k;
+    wr_error err;
+    begin(&k, "axe", WR_F32, 2);
+    k.ids->value[N + 1] = BLANK;
+    sync_all(&k);
+    assert_int_equal(run_again(&k, &err), WR_ERR_INPUT);
     assert_non_null(
         strstr(err.text, "axe: word 2 of the target of sentence 2 is 2, which is the blank"));
+    k.ids->value[N + 1] = V;
+    sync_all(&k);
+    assert_int_equal(run_again(&k, &err), WR_ERR_INPUT);
+    assert_non_null(strstr(err.text, "gather_log_softmax: id 9 at element"));
+    end(&k);
+}
+
+static void test_memory(void **state) {
+    (void)state;
+    trial k;
+    wr_error err;
+    long n = 1;
+    begin(&k, "oaxe", WR_F32, 2);
+    assert_int_equal(run_again(&k, &err), WR_OK);
+    for (;; n++) {
+        wr_test_fail_allocation(n);
+        wr_status status = run_again(&k, &err);
+        if (!wr_test_allocation_failed()) {
+            assert_int_equal(status, WR_OK);
+            break;
+        }
+        assert_int_equal(status, WR_ERR_MEMORY);
+    }
+    wr_test_fail_allocation(0);
+    assert_true(n > 2);
     end(&k);
 }
 
@@ -383,6 +413,7 @@ int main(void) {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_bad_batch),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
