@@ -134,5 +134,6 @@ int wr_cmd_plot(int argc, char **argv);
 int wr_cmd_report(int argc, char **argv);
 int wr_cmd_diversity(int argc, char **argv);
 int wr_cmd_loss(int argc, char **argv);
+int wr_cmd_mple(int argc, char **argv);
 
 #endif

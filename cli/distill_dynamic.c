@@ -1,5 +1,6 @@
 /* distill_dynamic.c: the choice of dynamic distillation; see distill_dynamic.h. */
 #include "cli/distill_dynamic.h"
+#include "cli/mple.h"
 #include "models/mple.h"
 
 #include <math.h>
@@ -113,8 +114,24 @@ typedef struct scored {
     size_t n;
 } scored;
 
-static wr_status score_pairs(wr_run *run, const scored *s, wr_error *err) {
+/* A non-autoregressive student is given nothing of the target (Z* of the paper). */
+static wr_status score_by_nat(wr_run *run, const char *dir, const scored *s, wr_error *err) {
+    wr_measurer *m = NULL;
+    const wr_measuring o = {0};
+    wr_measured *each = malloc((s->n + 1) * sizeof *each);
+    wr_status status = each == NULL ? wr_fail_memory(err, "costs", s->n * sizeof *each)
+                                    : wr__mple_measurer(run, dir, &m, err);
+    if (status == WR_OK) status = wr_measurer_run(m, s->src, s->tgt, s->n, &o, each, err);
+    for (size_t i = 0; i < s->n && status == WR_OK; i++)
+        s->nll[i] = each[i].feasible ? each[i].own : INFINITY;
+    wr_measurer_free(m);
+    free(each);
+    return status;
+}
+
+static wr_status score_pairs(wr_run *run, const char *dir, const scored *s, wr_error *err) {
     const wr_decoder_scoring o = {0};
+    if (run->nat != NULL) return score_by_nat(run, dir, s, err);
     return wr_decoder_score(run->decoder, s->src, s->tgt, s->n, &o, s->nll, err);
 }
 
@@ -139,7 +156,7 @@ static wr_status score_candidate(choice *h, wr_run *run, const encoded *src, con
         s.tgt[s.n] = (wr_sentence){.id = tgt->ids.id + tgt->at[i], .n = to};
         s.line[s.n++] = i;
     }
-    if (status == WR_OK && s.n > 0) status = score_pairs(run, &s, err);
+    if (status == WR_OK && s.n > 0) status = score_pairs(run, h->o->student, &s, err);
     for (size_t k2 = 0; k2 < s.n && status == WR_OK; k2++)
         nll[s.line[k2]] = s.nll[k2];
     free(s.src);
@@ -177,11 +194,11 @@ static wr_status ask_student(choice *h, const wr_run_options *like, const wr_tex
     if (status == WR_OK && (h->nll == NULL || h->tokens == NULL))
         status = wr_fail_memory(err, "costs", 2 * all * sizeof *h->nll);
     if (status == WR_OK) status = wr_run_needs_text(&run, o.dir, err);
-    if (status == WR_OK && run.decoder == NULL)
+    if (status == WR_OK && run.flowseq != NULL)
         status = wr_fail(err, WR_ERR_INPUT,
-                         "%s: a %s gives no probability of a given translation; --student takes a "
-                         "Transformer or a non-autoregressive model trained on tokens",
-                         o.dir, "flowseq");
+                         "%s is %s, which gives no probability of a given translation; --student "
+                         "takes a Transformer or a non-autoregressive model of words",
+                         o.dir, wr_run_kind(&run));
     if (status == WR_OK) status = score_all(h, &run, source, err);
     wr_run_close(&run);
     return status;

@@ -19,7 +19,7 @@ typedef struct command {
 
 static const command COMMANDS[] = {
 #ifdef WEIR_HAVE_SYNTH
-    {"synth", "write a parallel corpus of number names", wr_cmd_synth},
+    {"synth", "make a corpus: number names, damaged text, several translations", wr_cmd_synth},
 #endif
 #ifdef WEIR_HAVE_PREPARE
     {"prepare", "train subword models and encode a parallel corpus", wr_cmd_prepare},
@@ -41,6 +41,9 @@ static const command COMMANDS[] = {
 #endif
 #ifdef WEIR_HAVE_LOSS
     {"loss", "an objective of one sentence, its alignment and gradient", wr_cmd_loss},
+#endif
+#ifdef WEIR_HAVE_MPLE
+    {"mple", "what objectives pay for their targets and inputs, beside BLEU", wr_cmd_mple},
 #endif
 #ifdef WEIR_HAVE_EVALUATE
     {"evaluate", "loss terms of a trained model on data", wr_cmd_evaluate},
