@@ -24,8 +24,11 @@ static uint64_t step_of(const wr_batch *b) { return UINT64_MAX - WR_STAGES - b->
 static wr_status add_batch(wr_trainer *t, const wr_batch *b, sums *x, wr_error *err) {
     wr_session_set_step(t->session, step_of(b));
     wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
+    /* an objective that is annealed is what it becomes, so that validations compare */
+    const wr_step_numbers numbers = {.update = t->recipe.train.max_updates};
+    int n = wr_programs_feed(t->programs.valid, &numbers, t->fed.feed, t->fed.n);
     if (status == WR_OK)
-        status = wr_session_run(t->session, t->programs.valid, t->fed.n, t->fed.feed, err);
+        status = wr_session_run(t->session, t->programs.valid, n, t->fed.feed, err);
     for (int k = 0; status == WR_OK && k < wr_programs_valid_terms(&t->programs); k++)
         x->term[k] += wr_output_number(t->session, k);
     x->sentences += t->fed.sentences;

@@ -619,12 +619,12 @@ static bool is_default(const loader *l, const wr__key *key) {
 static wr_status check_nat(const loader *l) {
     if (l->recipe->model.type != WR_RECIPE_NAT) return WR_OK;
     wr_recipe_conflict c = {0};
+    if (!wr_recipe_nat_fits(l->recipe, &c)) return conflict(l, c.a, c.b, &c.what);
     for (size_t i = 0; i < wr__key_n; i++) {
         const wr__key *key = &wr__keys[i];
         if (is_default(l, key) || wr_recipe_nat_uses(l->recipe, key->path, &c)) continue;
         return conflict(l, c.a, c.b, &c.what);
     }
-    if (!wr_recipe_nat_fits(l->recipe, &c)) return conflict(l, c.a, c.b, &c.what);
     wr_error why = {0};
     wr_objective_config objective;
     wr_status status = wr_recipe_objective_of(l->recipe, &objective, &why);

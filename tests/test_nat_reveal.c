@@ -34,23 +34,22 @@ static void test_masked_counts(void **state) {
     (void)state;
     static const struct {
         wr_recipe_masking masking;
-        int len, specials;
+        int len, specials, count;
         double u;
-        int count;
     } WANT[] = {
-        {WR_RECIPE_MASKING_UNIFORM, 4, 0, 0, 1},
-        {WR_RECIPE_MASKING_UNIFORM, 4, 0, 0.5, 3},
-        {WR_RECIPE_MASKING_UNIFORM, 4, 0, 0.999999, 4},
-        {WR_RECIPE_MASKING_FAIRSEQ, 6, 2, 0.74, 3},
-        {WR_RECIPE_MASKING_FAIRSEQ, 6, 2, 0.76, 4},
-        {WR_RECIPE_MASKING_MASK_PREDICT, 4, 0, 0, 1},
-        {WR_RECIPE_MASKING_MASK_PREDICT, 4, 0, 0.99, 3},
-        {WR_RECIPE_MASKING_MASK_PREDICT, 1, 0, 0.9, 1},
-        {WR_RECIPE_MASKING_MPLE, 10, 0, 0.29, 8},
-        {WR_RECIPE_MASKING_MPLE, 10, 0, 0, 10},
-        {WR_RECIPE_MASKING_FIXED, 10, 0, 0.99, 8},
-        {WR_RECIPE_MASKING_FIXED, 4, 0, 0.5, 4},
-        {WR_RECIPE_MASKING_UNIFORM, 2, 2, 0.5, 0},
+        {WR_RECIPE_MASKING_UNIFORM, 4, 0, 1, 0},
+        {WR_RECIPE_MASKING_UNIFORM, 4, 0, 3, 0.5},
+        {WR_RECIPE_MASKING_UNIFORM, 4, 0, 4, 0.999999},
+        {WR_RECIPE_MASKING_FAIRSEQ, 6, 2, 3, 0.74},
+        {WR_RECIPE_MASKING_FAIRSEQ, 6, 2, 4, 0.76},
+        {WR_RECIPE_MASKING_MASK_PREDICT, 4, 0, 1, 0},
+        {WR_RECIPE_MASKING_MASK_PREDICT, 4, 0, 3, 0.99},
+        {WR_RECIPE_MASKING_MASK_PREDICT, 1, 0, 1, 0.9},
+        {WR_RECIPE_MASKING_MPLE, 10, 0, 8, 0.29},
+        {WR_RECIPE_MASKING_MPLE, 10, 0, 10, 0},
+        {WR_RECIPE_MASKING_FIXED, 10, 0, 8, 0.99},
+        {WR_RECIPE_MASKING_FIXED, 4, 0, 4, 0.5},
+        {WR_RECIPE_MASKING_UNIFORM, 2, 2, 0, 0.5},
     };
     for (size_t i = 0; i < sizeof WANT / sizeof WANT[0]; i++) {
         wr_nat_revealing o = {.masking = WANT[i].masking, .visible = 0.2};
@@ -142,7 +141,7 @@ static wr copies(wr_graph *g, const int32_t *row, int n, bool matrix) {
 }
 
 static wr copies_of_reals(wr_graph *g, const double *row, int rank, int n, int m) {
-    size_t size = (size_t)(n * m);
+    size_t size = (size_t)n * (size_t)m;
     double *all = malloc(sizeof *all * size * COPIES);
     assert_non_null(all);
     for (size_t i = 0; i < size * COPIES; i++)
