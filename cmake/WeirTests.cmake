@@ -20,6 +20,12 @@ function(weir_add_test name label timeout)
     ENVIRONMENT "${WEIR_TEST_ENVIRONMENT}")
 endfunction()
 
+# tests/test_cuda_*.c run the CUDA device on the emulator, where clang++ is; they skip without it.
+include(WeirEmulator)
+if(WEIR_CUDA_EMULATOR)
+  weir_add_emulated_cuda()
+endif()
+
 file(GLOB helpers CONFIGURE_DEPENDS tests/helpers/*.c)
 file(GLOB tests CONFIGURE_DEPENDS tests/test_*.c)
 foreach(source ${tests})
@@ -36,6 +42,11 @@ foreach(source ${tests})
       -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free)
   endif()
   weir_add_test(${name} cpu 600 ${name})
+  if(WEIR_CUDA_EMULATOR AND name MATCHES "^test_cuda_")
+    add_dependencies(${name} weir_cuda_emulated)
+    set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
+      "WEIR_CUDA_LIBRARY=$<TARGET_FILE:weir_cuda_emulated>")
+  endif()
 endforeach()
 
 file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*.sh)
@@ -59,7 +70,6 @@ if(NOT WEIR_SANITIZE)
   set_tests_properties(browser_pages PROPERTIES SKIP_RETURN_CODE 77)
 endif()
 
-include(WeirEmulator)
 weir_add_emulator_tests()
 
 weir_add_test(lengths style 60 bash ${CMAKE_SOURCE_DIR}/tests/check_lengths.sh

@@ -2,6 +2,7 @@
 #include "helpers/cuda.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,10 @@ static bool find(void *library, const char *name, void *function) {
 bool test_cuda_open(test_cuda *t) {
     const char *path = getenv("WEIR_CUDA_LIBRARY");
     void *library = path == NULL ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (path != NULL && library == NULL) { /* it was built, so that it must load */
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
     return library != NULL && find(library, "cu_emu_set_schedule", &t->schedule) &&
            find(library, "cu_emu_set_memory", &t->memory) &&
            find(library, "cu_emu_message", &t->message) &&
