@@ -342,6 +342,112 @@ static void test_few_words(void **state) {
     free(all);
 }
 
+/* ---- narrow beams ---- */
+
+enum { REFERENCE_MOST = 256 };
+
+/* The recursion with a list of prefixes, looked through for each. */
+typedef struct reference {
+    text t[REFERENCE_MOST]; /* p: of paths that end in a blank */
+    double word[REFERENCE_MOST];
+    int n;
+} reference;
+
+static int find_prefix(reference *x, const int32_t *id, size_t n) {
+    for (int i = 0; i < x->n; i++)
+        if (x->t[i].n == n && (n == 0 || memcmp(x->t[i].id, id, n * sizeof *id) == 0)) return i;
+    assert_true(x->n < REFERENCE_MOST);
+    x->t[x->n] = (text){.n = n};
+    if (n > 0) memcpy(x->t[x->n].id, id, n * sizeof *id);
+    x->word[x->n] = 0;
+    return x->n++;
+}
+
+static void hear_frame(const reference *from, const double *p, int V, reference *to) {
+    to->n = 0;
+    for (int i = 0; i < from->n; i++) {
+        const text *t = &from->t[i];
+        double total = t->p + from->word[i];
+        int32_t id[FRAMES_MOST + 1], last = t->n > 0 ? t->id[t->n - 1] : -1;
+        memcpy(id, t->id, t->n * sizeof *id);
+        int same = find_prefix(to, id, t->n);
+        to->t[same].p += total * p[BLANK];
+        if (last >= 0) to->word[same] += from->word[i] * p[last];
+        for (int32_t v = 1; v < V; v++) {
+            id[t->n] = v;
+            int longer = find_prefix(to, id, t->n + 1);
+            to->word[longer] += (v == last ? t->p : total) * p[v];
+        }
+    }
+}
+
+static void keep_best(reference *x, const wr_ctc_beam_options *o) {
+    for (int i = 0; i < x->n; i++) {
+        text whole = x->t[i];
+        whole.p += x->word[i];
+        x->t[i].score = judged(&whole, o, false);
+    }
+    for (int i = 0; i < x->n && i < o->beam; i++) /* the best to the front */
+        for (int k = i + 1; k < x->n; k++)
+            if (x->t[k].score > x->t[i].score) {
+                text t = x->t[i];
+                double word = x->word[i];
+                x->t[i] = x->t[k];
+                x->word[i] = x->word[k];
+                x->t[k] = t;
+                x->word[k] = word;
+            }
+    if (x->n > o->beam) x->n = o->beam;
+}
+
+/* Prefixes that leave a narrow beam and come back meet those that go on from them. */
+static void test_narrow_beams(void **state) {
+    (void)state;
+    uint32_t seed = 13;
+    reference *now = malloc(sizeof *now), *next = malloc(sizeof *next);
+    wr_ctc_beam *b = wr_ctc_beam_new();
+    lm x;
+    lm_open(&x, false);
+    assert_true(now != NULL && next != NULL && b != NULL);
+    for (int round = 0; round < 5000; round++) {
+        double logits[FRAMES_MOST * WORDS_MOST];
+        int T = 3 + round % 4, V = 2 + round % 3;
+        for (int i = 0; i < T * V; i++)
+            logits[i] = 3 * random_real(&seed) - 1.5;
+        rows r = rows_of(logits, T, V);
+        wr_ctc_frames f = frames_of(&r);
+        wr_ctc_beam_options o = {.beam = 1 + round % 7,
+                                 .nbest = 1,
+                                 .lm = round % 2 == 0 ? NULL : &x.lm,
+                                 .lm_weight = random_real(&seed),
+                                 .length_bonus = 2 * random_real(&seed) - 1};
+        now->n = 0;
+        now->t[find_prefix(now, NULL, 0)].p = 1;
+        for (int t = 0; t < T; t++) {
+            double p[WORDS_MOST];
+            for (int v = 0; v < V; v++)
+                p[v] = exp(r.logp[t * V + v]);
+            hear_frame(now, p, V, next);
+            keep_best(next, &o);
+            reference *swap = now;
+            now = next;
+            next = swap;
+        }
+        wr_ctc_found found;
+        wr_error err = {0};
+        size_t n;
+        if (wr_ctc_beam_search(b, &f, &o, &found, &n, &err) != WR_OK) fail_msg("%s", err.text);
+        if (fabs(found.score - now->t[0].score) > 2e-6)
+            fail_msg("round %d: %.9f instead of %.9f", round, found.score, now->t[0].score);
+    }
+    wr_ctc_beam_free(b);
+    wr_arpa_free(x.arpa);
+    free(now);
+    free(next);
+}
+
+/* ---- the end ---- */
+
 /* Frames that say the end, word V - 1 here: texts are those of the paths on which nothing but ends
  * and blanks follow an end; the end counts in the language model and not as a word. */
 static void test_end(void **state) {
@@ -461,10 +567,14 @@ static void test_memory(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_collapse),       cmocka_unit_test(test_best_texts),
-        cmocka_unit_test(test_language_model), cmocka_unit_test(test_all_paths),
-        cmocka_unit_test(test_few_words),      cmocka_unit_test(test_end),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_collapse),
+                                       cmocka_unit_test(test_best_texts),
+                                       cmocka_unit_test(test_language_model),
+                                       cmocka_unit_test(test_all_paths),
+                                       cmocka_unit_test(test_few_words),
+                                       cmocka_unit_test(test_narrow_beams),
+                                       cmocka_unit_test(test_end),
+                                       cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
