@@ -21,6 +21,18 @@ void cu_emu_set_schedule(enum cu_emu_schedule schedule, uint64_t seed);
 /* Device memory that cudaMalloc can give in total, in bytes (4 GiB at first). */
 void cu_emu_set_memory(size_t bytes);
 
+/* Part of the device's memory. */
+struct cu_emu_range {
+    void *begin;
+    size_t bytes;
+};
+
+/* The kernels given from now on may touch these ranges only, in replays as well; n = 0: all memory
+   again. For an executor with one arena, which tells each kernel's operands and workspace. Reads
+   and writes beside them are found by AddressSanitizer (up to 16 MiB of allocations in all), writes
+   without it too (up to 1 MiB). */
+void cu_emu_restrict(const struct cu_emu_range *ranges, size_t n);
+
 /* The first error message since cu_emu_clear(), or "". Each is also written to stderr, unless
    cu_emu_set_quiet(1). */
 const char *cu_emu_message(void);

@@ -1,5 +1,6 @@
 /* Settings, errors, the limits of the device, and launches as they are asked for. */
 #include "internal.h"
+#include "restrict.h"
 #include "stream.h"
 #include <cstdarg>
 #include <map>
@@ -109,9 +110,12 @@ void enqueue(std::shared_ptr<Launch> launch, cudaStream_t stream) {
     const Guard guard(false);
     if (!block_is_possible(*launch) || !grid_is_possible(*launch) || !shared_is_possible(*launch))
         return;
-    give(stream, [launch] {
+    const auto ranges = restricted_ranges();
+    give(stream, [launch, ranges] {
         open_device_memory();
-        const cudaError_t error = run_kernel(*launch);
+        const Restriction restriction(launch->name, ranges);
+        cudaError_t error = run_kernel(*launch);
+        if (!error) error = restriction.check();
         return error ? error : check_margins(launch->name);
     });
 }

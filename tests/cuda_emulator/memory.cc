@@ -2,6 +2,7 @@
    touched, filled with 0xff, and closed to the host except while a kernel or a copy runs. What is
    left beside an allocation in its pages is poisoned for AddressSanitizer, or, without it, filled
    with a pattern that is checked after each kernel. */
+#include "restrict.h"
 #include "sanitizers.h"
 #include "stream.h"
 #include <map>
@@ -163,6 +164,14 @@ cudaError_t check_range(const char *what, const void *pointer, size_t bytes) {
     if (bytes <= left) return cudaSuccess;
     return fail(cudaErrorInvalidValue, "%s: %zu bytes, but the allocation ends after %zu", what,
                 bytes, left);
+}
+
+Ranges device_memory() {
+    Ranges ranges;
+    for (const auto &entry : allocations)
+        if (entry.second.place == Place::device)
+            ranges.push_back({entry.second.user, entry.second.bytes});
+    return ranges;
 }
 
 void describe_address(char *text, size_t size, const void *address) {
