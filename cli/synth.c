@@ -55,17 +55,22 @@ wr_status wr_synth_begin(const wr_synth_out *out, cJSON *stamp, wr_error *err) {
     return status;
 }
 
-wr_status wr_synth_write(const wr_synth_out *out, int split, int side, const wr_str *text,
-                         size_t lines, wr_error *err) {
+wr_status wr_synth_write_as(const wr_synth_out *out, int split, const char *name,
+                            const wr_str *text, size_t lines, wr_error *err) {
     wr_str path = {0};
     wr_status status = WR_OK;
-    if (text->oom || !set_path(&path, out->dir, SPLITS[split], out->lang[side]))
+    if (text->oom || !set_path(&path, out->dir, SPLITS[split], name))
         status = wr_fail_memory(err, out->dir, text->len);
     else
         status = wr_file_replace(path.text, wr_str_text(text), text->len, err);
     if (status == WR_OK) printf("%s: %zu lines\n", path.text, lines);
     wr_str_free(&path);
     return status;
+}
+
+wr_status wr_synth_write(const wr_synth_out *out, int split, int side, const wr_str *text,
+                         size_t lines, wr_error *err) {
+    return wr_synth_write_as(out, split, out->lang[side], text, lines, err);
 }
 
 /* ---- kinds ---- */

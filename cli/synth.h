@@ -24,6 +24,10 @@ wr_status wr_synth_begin(const wr_synth_out *out, cJSON *stamp, wr_error *err);
 wr_status wr_synth_write(const wr_synth_out *out, int split, int side, const wr_str *text,
                          size_t lines, wr_error *err);
 
+/* The same for another file: DIR/SPLIT.NAME. */
+wr_status wr_synth_write_as(const wr_synth_out *out, int split, const char *name,
+                            const wr_str *text, size_t lines, wr_error *err);
+
 /* A twentieth of the corpus, from 1 to 1000. */
 int64_t wr_synth_held_out(int64_t count);
 

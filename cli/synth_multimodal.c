@@ -5,11 +5,12 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct multimodal_options {
     const char *kind, *out;
-    int64_t count, valid, test, translations, seed;
+    int64_t count, valid, test, translations, references, seed;
     int64_t modes, phrase, phrases, min_phrases, words;
     double skew;
     bool valid_given, test_given, min_given;
@@ -105,16 +106,42 @@ static cJSON *stamp(const multimodal_options *o, const wr_multimodal *m,
 
 /* ---- writing ---- */
 
-static void add_lines(const wr_multimodal_corpus *c, size_t from, size_t n, int side,
-                      wr_str *text) {
+/* Lines from .. from + n - 1 of words whose first is word[0]. */
+static void add_lines(const wr_multimodal_corpus *c, const int32_t *word, size_t from, size_t n,
+                      int side, wr_str *text) {
     for (size_t i = from; i < from + n; i++)
-        for (size_t k = c->at[i]; k < c->at[i + 1]; k++) {
+        for (size_t k = c->at[i]; k < c->at[i + 1]; k++, word++) {
             if (side == 0)
-                wr_multimodal_source_word(c->src[k], text);
+                wr_multimodal_source_word(*word, text);
             else
-                wr_multimodal_target_word(c->tgt[k], text);
+                wr_multimodal_target_word(*word, text);
             wr_str_bytes(text, k + 1 < c->at[i + 1] ? " " : "\n", 1);
         }
+}
+
+/* More translations of valid and test: DIR/valid.ref1 and so on. */
+static wr_status write_references(const multimodal_options *o, const wr_multimodal *m,
+                                  const wr_synth_out *out, const wr_multimodal_corpus *c,
+                                  wr_error *err) {
+    const size_t from[] = {c->train, c->train + c->valid}, count[] = {c->valid, c->test};
+    size_t words = c->at[c->train + c->valid + c->test] - c->at[c->train];
+    int32_t *tgt = malloc((words + 1) * sizeof *tgt);
+    wr_str text = {0}, name = {0};
+    wr_status status = tgt == NULL ? wr_fail_memory(err, "references", words * 4) : WR_OK;
+    for (int64_t k = 1; k <= o->references; k++)
+        for (int i = 0; i < 2 && status == WR_OK; i++) {
+            wr_str_clear(&text);
+            wr_str_clear(&name);
+            wr_str_add(&name, "ref%lld", (long long)k);
+            wr_multimodal_again(m, c, from[i], count[i], (uint64_t)o->seed, (uint32_t)(2 * k + i),
+                                tgt);
+            add_lines(c, tgt, from[i], count[i], 1, &text);
+            status = wr_synth_write_as(out, i + 1, wr_str_text(&name), &text, count[i], err);
+        }
+    wr_str_free(&text);
+    wr_str_free(&name);
+    free(tgt);
+    return status;
 }
 
 static wr_status write_corpus(const multimodal_options *o, const wr_multimodal *m,
@@ -129,10 +156,12 @@ static wr_status write_corpus(const multimodal_options *o, const wr_multimodal *
     wr_status status = wr_synth_begin(out, stamp(o, m, all), err);
     for (int i = 0; i < 2 * WR_SYNTH_SPLITS && status == WR_OK; i++) {
         wr_str_clear(&text);
-        add_lines(c, from[i / 2], count[i / 2], i % 2, &text);
+        const int32_t *word = (i % 2 == 0 ? c->src : c->tgt) + c->at[from[i / 2]];
+        add_lines(c, word, from[i / 2], count[i / 2], i % 2, &text);
         status = wr_synth_write(out, i / 2, i % 2, &text, count[i / 2], err);
     }
     wr_str_free(&text);
+    if (status == WR_OK) status = write_references(o, m, out, c, err);
     if (status == WR_OK)
         printf("exact for valid, bits a word: H(Y|X) %.6f, sum of H(y_i|X) %.6f, conditional total "
                "correlation C %.6f\n",
@@ -166,6 +195,8 @@ int wr_synth_multimodal(int argc, char **argv) {
          .help = "sources of train"},
         {"--translations", WR_OPT_INT, &o.translations, .value = "N", .fallback = "1", .min = 1,
          .max = 1000, .help = "lines of train for each source, each drawn anew"},
+        {"--references", WR_OPT_INT, &o.references, .value = "N", .fallback = "0", .min = 0,
+         .max = 1000, .help = "further translations of valid and test, as valid.ref1 and so on"},
         {"--valid", WR_OPT_INT, &o.valid, .value = "N", .min = 1, .max = 1000000,
          .given = &o.valid_given, .help = "lines of valid (default: count/20, from 1 to 1000)"},
         {"--test", WR_OPT_INT, &o.test, .value = "N", .min = 1, .max = 1000000,

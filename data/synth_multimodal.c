@@ -112,12 +112,11 @@ typedef struct seen {
 
 typedef struct draw {
     const wr_multimodal *m;
-    wr__draw sources, modes;
+    wr__draw sources;
     int32_t *source; /* the distinct sources' words */
     size_t *at;      /* [sources + 1] */
     size_t cap;      /* of `source` */
     seen seen;
-    double q[WR_MULTIMODAL_MODES_MOST];
 } draw;
 
 static uint64_t hash(const int32_t *word, size_t n) {
@@ -187,28 +186,53 @@ static wr_status draw_sources(draw *d, size_t n, wr_error *err) {
     return status;
 }
 
-static int32_t draw_mode(draw *d) {
-    double u = wr__draw_real(&d->modes), sum = 0;
-    for (int k = 0; k < d->m->modes - 1; k++) {
-        sum += d->q[k];
+/* Modes, one after the other. */
+typedef struct modes {
+    wr__draw draw;
+    int n;
+    double q[WR_MULTIMODAL_MODES_MOST];
+} modes;
+
+static modes modes_begin(const wr_multimodal *m, uint64_t seed, uint32_t again) {
+    modes x = {.draw = wr__draw_begin(seed, WR__DRAW_MODES, again), .n = m->modes};
+    for (int k = 0; k < m->modes; k++)
+        x.q[k] = wr_multimodal_probability(m, k);
+    return x;
+}
+
+static int32_t next_mode(modes *x) {
+    double u = wr__draw_real(&x->draw), sum = 0;
+    for (int k = 0; k < x->n - 1; k++) {
+        sum += x->q[k];
         if (u < sum) return k;
     }
-    return d->m->modes - 1;
+    return x->n - 1;
+}
+
+static void translate(const wr_multimodal *m, modes *x, const int32_t *src, size_t n,
+                      int32_t *tgt) {
+    for (size_t j = 0; j < n; j += (size_t)m->phrase) {
+        int32_t mode = next_mode(x);
+        wr_multimodal_translate(m, src + j, 1, &mode, tgt + j);
+    }
 }
 
 /* Line `line` is a translation of source i. */
-static void draw_line(draw *d, size_t i, size_t line, wr_multimodal_corpus *out) {
-    size_t from = out->at[line], n = d->at[i + 1] - d->at[i], step = (size_t)d->m->phrase;
+static void draw_line(const draw *d, modes *x, size_t i, size_t line, wr_multimodal_corpus *out) {
+    size_t from = out->at[line], n = d->at[i + 1] - d->at[i];
     memcpy(out->src + from, d->source + d->at[i], n * sizeof *out->src);
-    for (size_t j = 0; j < n; j += step) {
-        int32_t mode = draw_mode(d);
-        wr_multimodal_translate(d->m, out->src + from + j, 1, &mode, out->tgt + from + j);
-    }
+    translate(d->m, x, out->src + from, n, out->tgt + from);
     out->at[line + 1] = from + n;
 }
 
-static wr_status draw_lines(draw *d, const wr_multimodal_split *split, wr_multimodal_corpus *out,
-                            wr_error *err) {
+void wr_multimodal_again(const wr_multimodal *m, const wr_multimodal_corpus *c, size_t from,
+                         size_t n, uint64_t seed, uint32_t again, int32_t *tgt) {
+    modes x = modes_begin(m, seed, again);
+    translate(m, &x, c->src + c->at[from], c->at[from + n] - c->at[from], tgt);
+}
+
+static wr_status draw_lines(const draw *d, const wr_multimodal_split *split,
+                            wr_multimodal_corpus *out, wr_error *err) {
     size_t many = split->translations, sources = split->train + split->valid + split->test;
     size_t lines = split->train * many + split->valid + split->test;
     size_t words = d->at[sources] + d->at[split->train] * (many - 1);
@@ -217,10 +241,11 @@ static wr_status draw_lines(draw *d, const wr_multimodal_split *split, wr_multim
     out->tgt = malloc((words + 1) * sizeof *out->tgt);
     if (out->at == NULL || out->src == NULL || out->tgt == NULL)
         return wr_fail_memory(err, "the corpus", 2 * words * sizeof *out->src);
+    modes x = modes_begin(d->m, split->seed, 0);
     out->at[0] = 0;
     for (size_t i = 0, line = 0; i < sources; i++)
         for (size_t k = 0; k < (i < split->train ? many : 1); k++)
-            draw_line(d, i, line++, out);
+            draw_line(d, &x, i, line++, out);
     out->train = split->train * many;
     out->valid = split->valid;
     out->test = split->test;
@@ -261,11 +286,7 @@ wr_status wr_multimodal_draw(const wr_multimodal *m, const wr_multimodal_split *
     *out = (wr_multimodal_corpus){0};
     wr_status status = check_split(m, split, err);
     if (status != WR_OK) return status;
-    draw d = {.m = m,
-              .sources = wr__draw_begin(split->seed, WR__DRAW_SOURCES, 0),
-              .modes = wr__draw_begin(split->seed, WR__DRAW_MODES, 0)};
-    for (int k = 0; k < m->modes; k++)
-        d.q[k] = wr_multimodal_probability(m, k);
+    draw d = {.m = m, .sources = wr__draw_begin(split->seed, WR__DRAW_SOURCES, 0)};
     status = draw_sources(&d, split->train + split->valid + split->test, err);
     if (status == WR_OK) status = draw_lines(&d, split, out, err);
     if (status != WR_OK) wr_multimodal_corpus_free(out);

@@ -90,6 +90,11 @@ typedef struct wr_multimodal_corpus {
  * empty. */
 wr_status wr_multimodal_draw(const wr_multimodal *m, const wr_multimodal_split *split,
                              wr_multimodal_corpus *out, wr_error *err);
+
+/* Translate the lines from .. from + n - 1 once more: tgt [at[from + n] - at[from]], in modes drawn
+ * anew; `again` counts from 1, and each gives other modes. */
+void wr_multimodal_again(const wr_multimodal *m, const wr_multimodal_corpus *c, size_t from,
+                         size_t n, uint64_t seed, uint32_t again, int32_t *tgt);
 void wr_multimodal_corpus_free(wr_multimodal_corpus *corpus);
 
 #ifdef __cplusplus

@@ -146,6 +146,32 @@ static void frequencies(void **state) {
     }
 }
 
+/* Translations made once more are of the same sources, in other modes each time. */
+static void again(void **state) {
+    (void)state;
+    const wr_multimodal m = {WR_MULTIMODAL_ORDER, MODES, 3, 1, 3, 30, 1};
+    const wr_multimodal_split split = {50, 400, 10, 1, 5};
+    wr_multimodal_corpus c;
+    assert_int_equal(wr_multimodal_draw(&m, &split, &c, NULL), WR_OK);
+    size_t first = c.at[50], words = c.at[450] - first;
+    int32_t *tgt = malloc(3 * words * sizeof *tgt);
+    assert_non_null(tgt);
+    for (uint32_t k = 0; k < 3; k++)
+        wr_multimodal_again(&m, &c, 50, 400, 5, 1 + k % 2, tgt + k * words);
+    assert_memory_equal(tgt, tgt + 2 * words, words * sizeof *tgt);
+    double same[2] = {0}, n = (double)words / 3;
+    for (size_t i = 0; i < words; i += 3) {
+        int a = mode_of(&m, c.src + first + i, c.tgt + first + i);
+        int b = mode_of(&m, c.src + first + i, tgt + i);
+        same[0] += a == b;
+        same[1] += b == mode_of(&m, c.src + first + i, tgt + words + i);
+    }
+    for (int k = 0; k < 2; k++) /* as often as chance has it */
+        near(same[k] / n, 1.0 / 3, 4.5 * sqrt(2.0 / 9 / n));
+    free(tgt);
+    wr_multimodal_corpus_free(&c);
+}
+
 /* The number of phrases is uniform, and so is each word. */
 static void sentences(void **state) {
     (void)state;
@@ -286,6 +312,7 @@ int main(void) {
         cmocka_unit_test(closed_form_is_enumeration),
         cmocka_unit_test(known_entropies),
         cmocka_unit_test(frequencies),
+        cmocka_unit_test(again),
         cmocka_unit_test(sentences),
         cmocka_unit_test(splits_are_apart),
         cmocka_unit_test(same_seed_same_bits),

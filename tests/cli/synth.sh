@@ -50,6 +50,12 @@ awk 'NR == FNR { n[FNR] = NF; next } n[FNR] != NF || NF % 3 { exit 1 }' m/train.
 cat m/{train,valid,test}.src | sort | uniq -d | grep -q . && fail "a source is there twice"
 "$weir" synth multimodal --count 800 "${modes[@]}" --out m2 > log
 diff -r m m2 || fail "another corpus from the same seed"
+"$weir" synth multimodal --count 800 "${modes[@]}" --references 2 --out m3 > log
+for split in train valid test; do
+    cmp m/$split.tgt m3/$split.tgt || fail "references change the corpus"
+done
+paste -d ' ' m3/valid.ref1 m3/valid.ref2 m3/valid.tgt | awk '{ n = NF / 3; for (i = 1; i <= n; i++) { a[$i]++; b[$(i + n)]++; same += $i == $(i + n); all++ } }
+    END { for (w in a) if (a[w] != b[w]) exit 1; exit !(same < all / 2) }' || fail "references are no other translations"
 "$weir" synth multimodal --count 300 --translations 4 "${modes[@]}" --change both --out many > log
 [ "$(wc -l < many/train.tgt)" -eq 1200 ] || fail "translations: $(wc -l many/train.tgt)"
 [ "$(sort -u many/train.src | wc -l)" -eq 300 ] || fail "sources of several translations"
