@@ -44,7 +44,8 @@ struct wr_cuda_key {
     X(POSITION, "position %lld of an axis of size %lld")                                           \
     X(ROWS, "%lld rows for a cache of %lld rows")                                                  \
     X(ORDER, "number %lld of %lld comes twice or never: no permutation")                           \
-    X(SINGULAR, "matrix %lld of %lld is singular")
+    X(SINGULAR, "matrix %lld of %lld is singular")                                                 \
+    X(LENGTH, "attention: key length %lld is outside [0, %lld]")
 enum wr_cuda_fault_kind {
     WR_CUDA_FAULT_NONE,
 #define X(name, text) WR_CUDA_FAULT_##name,
