@@ -4,7 +4,6 @@
 #include "models/objectives/glat.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 /* CMLM: how many is drawn first, then which. */
 static double log_q_masks(const wr_measurer *m, int len, const uint8_t *visible) {
@@ -26,12 +25,11 @@ static wr_glance_by drawn_by(wr_recipe_glancing glancing) {
 /* Glancing draws among all positions; begin and end are shown in any case, so that which of them
  * were drawn is not seen: their cases are summed. */
 static double log_q_glance(const wr_measurer *m, int len, int given, const uint8_t *visible,
-                           const double *lp) {
+                           const double *lp, double *weight) {
     int first, words = wr__measure_inner(&m->n, len, &first), ends = len - words, shown = 0;
     wr_glance_by by = drawn_by(m->t.revealing.glancing);
     size_t n = (size_t)len;
-    double sum = 0, *weight = malloc(n * (sizeof *weight + 1));
-    if (weight == NULL) return NAN;
+    double sum = 0;
     uint8_t *chosen = (uint8_t *)(weight + n);
     for (int t = 0; t < len; t++) {
         bool inner = t >= first && t < first + words;
@@ -48,12 +46,11 @@ static double log_q_glance(const wr_measurer *m, int len, int given, const uint8
         sum += exp(by == WR_GLANCE_UNIFORM ? -wr_log_choose(n, (size_t)given)
                                            : wr_plackett_luce_set(weight, chosen, n));
     }
-    free(weight);
     return log(sum);
 }
 
 double wr__measure_log_q(const wr_measurer *m, int len, int given, const uint8_t *visible,
-                         const double *lp) {
+                         const double *lp, double *work) {
     if (m->t.revealing.glancing == WR_RECIPE_GLANCE_NONE) return log_q_masks(m, len, visible);
-    return log_q_glance(m, len, given, visible, lp);
+    return log_q_glance(m, len, given, visible, lp, work);
 }

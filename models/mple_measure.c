@@ -204,6 +204,7 @@ typedef struct pass {
     wr_nat_batch batch;
     /* of a sentence */
     double *lp, *logit, *token; /* [T] own words; the mask's logits; P_tok */
+    double *work;               /* [2 T] */
     uint8_t *visible;           /* [T] */
     void *desk;
 } pass;
@@ -276,7 +277,7 @@ static wr_status measure_shown(const pass *p, int64_t row, int len, wr_measured 
         int given = (int)(wr_real_value(p->result[COUNT], row) + 0.5);
         r->input =
             wr_mple_input(p->logit + first, p->token + first, p->visible + first, (size_t)words) +
-            wr__measure_log_q(m, len, given, p->visible, p->lp);
+            wr__measure_log_q(m, len, given, p->visible, p->lp, p->work);
     }
     return add_states(p, row, first, words, err);
 }
@@ -400,12 +401,13 @@ static wr_status run_all(pass *p, const wr_sentence *src, size_t *order, size_t 
 
 static wr_status open_desk(pass *p, wr_error *err) {
     size_t t = (size_t)p->m->n.max_target + (size_t)p->m->n.max_positions + 1;
-    p->desk = malloc(t * (3 * sizeof(double) + 1));
-    if (p->desk == NULL) return wr_fail_memory(err, "a sentence", t * 25);
+    p->desk = malloc(t * (5 * sizeof(double) + 1));
+    if (p->desk == NULL) return wr_fail_memory(err, "a sentence", t * 41);
     p->lp = p->desk;
     p->logit = p->lp + t;
     p->token = p->logit + t;
-    p->visible = (uint8_t *)(p->token + t);
+    p->work = p->token + t;
+    p->visible = (uint8_t *)(p->work + 2 * t);
     return WR_OK;
 }
 

@@ -26,9 +26,9 @@ static inline int wr__measure_inner(const wr_nat *n, int len, int *first) {
 wr_status wr__measure_run(wr_measurer *m, int which, int n, const wr_feed *feeds, wr_error *err);
 
 /* log Q(Z | X) of one sentence: `visible` [len], of which `given` positions were drawn (those of
- * the framing among them); lp [len] of the target's words. mple_inputs.c */
+ * the framing among them); lp [len] of the target's words; work [2 len]. mple_inputs.c */
 double wr__measure_log_q(const wr_measurer *m, int len, int given, const uint8_t *visible,
-                         const double *lp);
+                         const double *lp, double *work);
 
 /* How many of the sentences order[first ..n) make a batch of about max_tokens positions. */
 size_t wr__measure_batch(const wr_sentence *src, const wr_sentence *tgt, const size_t *order,

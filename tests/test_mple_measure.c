@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "graph/random.h"
+#include "helpers/alloc.h"
 #include "models/mple_measure_internal.h"
 #include "models/nat_batch.h"
 #include "models/nat_decoder.h"
@@ -135,7 +136,8 @@ static double sum_over_sets(const wr_measurer *m, int len, int given, const doub
             shown != (int)(m->t.revealing.visible * words))
             continue;
         if (!masks && (shown > given || shown < given - (len - words))) continue;
-        sum += exp(wr__measure_log_q(m, len, given, visible, lp));
+        double work[32];
+        sum += exp(wr__measure_log_q(m, len, given, visible, lp, work));
     }
     return sum;
 }
@@ -360,6 +362,33 @@ static void sampled_inputs(void **state) {
     close_rig(&r);
 }
 
+/* Each allocation of a measurement and of a sampled translation fails once. */
+static void without_memory(void **state) {
+    (void)state;
+    pairs p;
+    make_pairs(&p);
+    rig r = open_rig(toy(WR_RECIPE_FRAME_EOS), training_of("glat", WR_RECIPE_GLANCE_P_REF));
+    double head[WIDTH + 1] = {0}, sure[PAIRS];
+    for (long n = 0;; n++) { /* the first time compiles */
+        wr_mask_pool pool = {.most = 100};
+        wr_ids said = {0}, out = {0};
+        size_t at[PAIRS + 1];
+        wr_measured all[PAIRS];
+        const wr_measuring o = {.head = head, .pool = &pool, .proxies = &said};
+        wr_test_fail_allocation(n);
+        wr_status status = wr_measurer_run(r.m, p.src, p.tgt, PAIRS, &o, all, NULL);
+        if (status == WR_OK)
+            status = wr_measurer_sample(r.m, NULL, head, p.src, PAIRS, 1, &out, at, sure, NULL);
+        bool failed = n > 0 && wr_test_allocation_failed();
+        wr_mask_pool_free(&pool);
+        wr_ids_free(&said);
+        wr_ids_free(&out);
+        assert_int_equal(status, failed ? WR_ERR_MEMORY : WR_OK);
+        if (n > 0 && !failed) break;
+    }
+    close_rig(&r);
+}
+
 static void refused(void **state) {
     (void)state;
     wr_nat n = toy(WR_RECIPE_FRAME_EOS);
@@ -391,6 +420,7 @@ int main(void) {
         cmocka_unit_test(sums),
         cmocka_unit_test(shown_words),
         cmocka_unit_test(sampled_inputs),
+        cmocka_unit_test(without_memory),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
