@@ -183,14 +183,13 @@ void trap(const char *message) {
     stop_thread();
 }
 
-void misaligned(const void *address, size_t alignment, size_t bytes) {
+void misaligned(const void *address, size_t alignment) {
     if (!block.current) {
         fprintf(stderr, "cuda emulator: misaligned address %p outside a kernel\n", address);
         abort();
     }
-    fail_block(
-        "thread %u: misaligned address %p for %zu bytes at once, which need a multiple of %zu",
-        block.current->index, address, bytes, alignment);
+    fail_block("thread %u: misaligned address %p for a load or store that needs a multiple of %zu",
+               block.current->index, address, alignment);
     stop_thread();
 }
 

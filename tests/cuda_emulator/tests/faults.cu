@@ -92,13 +92,17 @@ __global__ void misaligned_store_kernel(float *x) {
     *reinterpret_cast<float4 *>(x + 1) = make_float4(1.0f, 2.0f, 3.0f, 4.0f);
 }
 
-struct WR_VECTOR(pair, 8) {
-    float v[2];
+template <class T, int n> struct WR_VECTOR(pack, n * sizeof(T) < 16 ? n * sizeof(T) : 16) {
+    T v[n];
 };
+struct WR_VECTOR(pair, 8) {
+    pack<float, 2> both;
+};
+static_assert(sizeof(pair) == 8 && sizeof(pack<float, 4>) == 16 && sizeof(float4) == 16);
 
 __global__ void misaligned_pair_kernel(const float *x, float *y) {
     const pair p = __ldg(reinterpret_cast<const pair *>(x + 1));
-    y[threadIdx.x] = p.v[1];
+    y[threadIdx.x] = p.both.v[1];
 }
 
 __global__ void outside_array_kernel(float *x) {

@@ -5,6 +5,11 @@
 
 #include "cu_emu/device.h"
 
+using std::isfinite;
+using std::isinf;
+using std::isnan;
+using std::signbit;
+
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline float rcbrtf(float x) { return 1.0f / cbrtf(x); }

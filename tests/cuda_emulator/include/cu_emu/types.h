@@ -23,11 +23,13 @@
 namespace cu_emu {
 
 /* Ends the launch: this address is no multiple of the alignment. */
-[[noreturn]] void misaligned(const void *address, size_t alignment, size_t bytes);
+[[noreturn]] void misaligned(const void *address, size_t alignment);
 
 /* Base of a type that is loaded and stored at once: copying it from or to an address that is no
-   multiple of its alignment is an error, as on the device, and not, as in C++, merely undefined. */
-template <size_t alignment, class Self> struct Aligned {
+   multiple of its alignment is an error, as on the device, and not, as in C++, merely undefined.
+   The tag lets a type hold another one at its beginning: equal bases must have different addresses.
+ */
+template <size_t alignment, class Tag> struct Aligned {
     Aligned() = default;
     Aligned(const Aligned &other) { check(&other); }
     Aligned &operator=(const Aligned &other) {
@@ -39,13 +41,14 @@ template <size_t alignment, class Self> struct Aligned {
   private:
     static void check(const void *address) {
         if (__builtin_expect(reinterpret_cast<uintptr_t>(address) % alignment != 0, 0))
-            misaligned(address, alignment, sizeof(Self));
+            misaligned(address, alignment);
     }
 };
 
 } // namespace cu_emu
 
-#define WR_VECTOR(name, alignment) alignas(alignment) name : cu_emu::Aligned<alignment, name>
+#define WR_VECTOR(name, alignment)                                                                 \
+    alignas(alignment) name : cu_emu::Aligned<(alignment), struct cu_emu_tag_of_##name>
 
 /* Types of 1 to 4 values with CUDA's alignments. */
 #define CU_EMU_VECTORS(name, T, align2, align4)                                                    \
