@@ -39,13 +39,8 @@ static bool EMULATED;
 /* clang-format off */
 static const char *const OPEN[] = {
     "attention", "attention_grad", "attention_joined", "attention_joined_grad",
-    "cache_write", "cache_select",
     "argmax", "top_k", "cumsum",
     "global_norm", "accumulate", "adam", "adam_amsgrad",
-    "triangle", "diagonal", "diagonal_matrix", "triangular_solve", "lu_solve", "matrix_inverse",
-    "log_abs_det",
-    "lstm", "lstm_grad",
-    "nlsq", "nlsq_inverse",
 };
 /* clang-format on */
 
