@@ -13,12 +13,16 @@
 #include "autodiff/grad.h"
 #include "helpers/cuda.h"
 #include "helpers/sample.h"
+#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
-#include "ops/fuse.h"
+#include "ops/index.h"
 #include "ops/layout.h"
 #include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/random_ops.h"
 #include "ops/reduce.h"
 #include "ops/slice.h"
+#include "ops/softmax.h"
 #include "ops/table.h"
 
 #include <math.h>
@@ -253,6 +257,44 @@ static void test_samples(void **state) {
 static const int64_t SIZES[] = {1, 31, 33, 1023, 1025, 4097};
 enum { N_SIZES = sizeof SIZES / sizeof *SIZES };
 
+/* The same for rows that work along the last axis, and for indices. */
+static wr odd_row(test_case *t, int what, int64_t n) {
+    int64_t matrix[2] = {3, n}, cube[3] = {2, n, 9}, row[1] = {3}, numbers[2] = {2, 5};
+    int64_t line[1] = {n};
+    wr x = {0}, y = {0};
+    switch (what) {
+    case 0:
+        x = test_case_input(t, WR_FILL_REAL, 0, 2, matrix);
+        return wr_softmax_masked(x, test_case_input(t, WR_FILL_MASK, 0, 2, matrix));
+    case 1:
+        return wr_log_softmax(test_case_input(t, WR_FILL_REAL, 0, 2, matrix));
+    case 2:
+        return wr_logsumexp(test_case_input(t, WR_FILL_REAL, 0, 2, matrix));
+    case 3:
+        x = test_case_input(t, WR_FILL_REAL, 0, 2, matrix);
+        y = test_case_input(t, WR_FILL_REAL, 0, 1, line);
+        return wr_layer_norm(x, y, test_case_input(t, WR_FILL_REAL, 0, 1, line), 0.01);
+    case 4:
+        x = test_case_input(t, WR_FILL_REAL, 0, 2, matrix);
+        y = test_case_input(t, WR_FILL_INDEX, n, 1, row);
+        return wr_cross_entropy(x, y, test_case_input(t, WR_FILL_POSITIVE, 0, 1, row), 0.1).loss;
+    case 5:
+        x = test_case_input(t, WR_FILL_REAL, 0, 3, cube);
+        return wr_gather(x, test_case_input(t, WR_FILL_INDEX, n, 2, numbers));
+    case 6: /* long sums at few places, in the order of the index */
+        matrix[0] = n;
+        matrix[1] = 9;
+        x = test_case_input(t, WR_FILL_REAL, 0, 2, matrix);
+        return wr_scatter_add(x, test_case_input(t, WR_FILL_INDEX, 7, 1, line), wr_n(70));
+    case 7:
+        x = test_case_input(t, WR_FILL_REAL, 0, 2, matrix);
+        return wr_add(wr_dropout(x, 0.3),
+                      wr_normal(t->sample.g, t->sample.dtype, WR_DIMS(wr_n(3), wr_n(n))));
+    default:
+        return (wr){0};
+    }
+}
+
 /* What runs over a size n; poison behind the last. */
 static wr odd_value(test_case *t, int what, int64_t n) {
     int64_t vector[1] = {n}, matrix[2] = {3, n}, turned[2] = {n, 3}, cube[3] = {2, n, 9};
@@ -287,7 +329,7 @@ static wr odd_value(test_case *t, int what, int64_t n) {
         x = test_case_input(t, WR_FILL_REAL, 0, 2, turned);
         return wr_matmul(x, test_case_input(t, WR_FILL_REAL, 0, 2, matrix));
     default:
-        return (wr){0};
+        return odd_row(t, what - 11, n);
     }
 }
 
@@ -318,7 +360,7 @@ static void test_sizes(void **state) {
     for (int what = 0; what >= 0; what++)
         for (int i = 0; i < N_SIZES; i++) {
             if (!check_size(what, SIZES[i])) {
-                assert_true(checked >= 11 * N_SIZES);
+                assert_true(checked >= 19 * N_SIZES);
                 return;
             }
             checked++;

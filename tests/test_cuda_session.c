@@ -13,7 +13,9 @@
 #include "ops/elementwise.h"
 #include "ops/fuse.h"
 #include "ops/host.h"
+#include "ops/index.h"
 #include "ops/matmul.h"
+#include "ops/random_ops.h"
 #include "ops/reduce.h"
 
 #include <math.h>
@@ -221,6 +223,68 @@ static void test_out_of_memory(void **state) {
     free(x);
 }
 
+/* An index that only the device sees: the message names the node; the session goes on. */
+static void test_fault(void **state) {
+    (void)state;
+    if (!EMULATED) skip();
+    wr_graph *g = wr_graph_new();
+    wr ids = wr_input(g, "ids", WR_I32, WR_DIMS(wr_n(5)));
+    wr table =
+        wr_param(g, "table", WR_F32, WR_DIMS(wr_n(7), wr_n(3)), ((wr_init){WR_INIT_NORMAL, 0, 1}));
+    wr out = wr_sum_all(wr_named(wr_gather(table, ids), "words"));
+    wr_program *p = NULL;
+    wr_error err = {0};
+    assert_int_equal(wr_program_new(g, 1, &out, wr_standard_passes(), &p, &err), WR_OK);
+    for (int deferred = 0; deferred < 2; deferred++) {
+        wr_session *s = open_session((wr_session_options){.device = "cuda", .deferred = deferred});
+        int32_t id[5] = {0, 6, 3, 2, 1};
+        wr_feed feed = {.name = "ids", .data = id, .rank = 1, .dim = {5}};
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(wr_session_run(s, p, 1, &feed, &err), WR_OK);
+        id[2] = 7;
+        wr_status status = wr_session_run(s, p, 1, &feed, &err);
+        if (deferred) assert_int_equal(status, WR_OK);
+        if (deferred) status = wr_session_wait(s, &err);
+        assert_int_equal(status, WR_ERR_INPUT);
+        assert_non_null(strstr(err.text, "index 7 is not in 0 .. 7 - 1"));
+        assert_non_null(strstr(err.text, "words"));
+        assert_non_null(strstr(err.text, "test_cuda_session.c"));
+        err = (wr_error){0};
+        id[2] = 6;
+        assert_int_equal(wr_session_run(s, p, 1, &feed, &err), WR_OK);
+        assert_int_equal(wr_session_wait(s, &err), WR_OK);
+        wr_session_free(s);
+    }
+    wr_program_free(p);
+    wr_graph_free(g);
+}
+
+/* Random numbers change with the step, also when a captured graph is replayed. */
+static void test_random(void **state) {
+    (void)state;
+    if (!EMULATED) skip();
+    wr_graph *g = wr_graph_new();
+    wr out = wr_uniform(g, 0.0, 1.0, WR_F32, WR_DIMS(wr_n(1000)));
+    wr_program *p = NULL;
+    wr_error err = {0};
+    assert_int_equal(wr_program_new(g, 1, &out, NULL, &p, &err), WR_OK);
+    wr_session *cuda = open_session((wr_session_options){.device = "cuda", .seed = 9});
+    wr_session *cpu = open_session((wr_session_options){.seed = 9});
+    for (uint64_t step = 0; step < 5; step++) {
+        wr_session_set_step(cuda, step << 30);
+        wr_session_set_step(cpu, step << 30);
+        assert_int_equal(wr_session_run(cuda, p, 0, NULL, &err), WR_OK);
+        assert_int_equal(wr_session_run(cpu, p, 0, NULL, &err), WR_OK);
+        assert_memory_equal(wr_session_output(cuda, 0)->data, wr_session_output(cpu, 0)->data,
+                            1000 * sizeof(float));
+    }
+    assert_true(EMULATOR.counts().graphs > 0);
+    wr_session_free(cuda);
+    wr_session_free(cpu);
+    wr_program_free(p);
+    wr_graph_free(g);
+}
+
 static void expect_refusal(const char *library, const char *what, const char *hint) {
     char before[4096];
     const char *now = getenv("WEIR_CUDA_LIBRARY");
@@ -263,9 +327,10 @@ static void test_missing(void **state) {
 
 int main(void) {
     EMULATED = test_cuda_open(&EMULATOR);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_replay), cmocka_unit_test(test_writes),
-                                       cmocka_unit_test(test_host_rows),
-                                       cmocka_unit_test(test_out_of_memory),
-                                       cmocka_unit_test(test_missing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replay),    cmocka_unit_test(test_writes),
+        cmocka_unit_test(test_host_rows), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_fault),     cmocka_unit_test(test_random),
+        cmocka_unit_test(test_missing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,8 @@ axes axes_of(const wr_call *c) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) permute(axes a, int64_t n, const T *x, T *y) {
+__global__ void __launch_bounds__(THREADS)
+    permute(const __grid_constant__ axes a, int64_t n, const T *x, T *y) {
     const int64_t i = wr_cuda_thread();
     if (i >= n) return;
     int64_t rest = i, at = 0;
@@ -60,7 +61,7 @@ struct tiles {
 
 template <class T>
 __global__ void __launch_bounds__(TILE *TILE_ROWS)
-    transpose_tiles(tiles t, int64_t first, const T *x, T *y) {
+    transpose_tiles(const __grid_constant__ tiles t, int64_t first, const T *x, T *y) {
     __shared__ T tile[TILE][TILE + 1];
     int64_t rest = first + blockIdx.z;
     for (int d = t.others.rank - 1; d >= 0; d--) {

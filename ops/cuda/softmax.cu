@@ -47,7 +47,7 @@ template <class T> __device__ bool is_in(const T *mask, int64_t step, int64_t i)
 
 template <class T, int TEAM>
 __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
-    softmax(int64_t rows, int64_t n, const T *x, mask_of<T> mask, T *out) {
+    softmax(int64_t rows, int64_t n, const T *x, const __grid_constant__ mask_of<T> mask, T *out) {
     __shared__ T scratch[32];
     using team = wr_cuda_team<TEAM>;
     const int64_t row = team::row(), end = row < rows ? n : 0;
@@ -76,7 +76,8 @@ __device__ T row_lse(int64_t n, const T *x, const T *mask, int64_t step, T *scra
 
 template <class T, int TEAM>
 __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
-    log_softmax(int64_t rows, int64_t n, const T *x, mask_of<T> mask, T *out) {
+    log_softmax(int64_t rows, int64_t n, const T *x, const __grid_constant__ mask_of<T> mask,
+                T *out) {
     __shared__ T scratch[32];
     using team = wr_cuda_team<TEAM>;
     const int64_t row = team::row(), end = row < rows ? n : 0;
@@ -89,7 +90,8 @@ __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
 
 template <class T, int TEAM>
 __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
-    logsumexp(int64_t rows, int64_t n, const T *x, mask_of<T> mask, T *out) {
+    logsumexp(int64_t rows, int64_t n, const T *x, const __grid_constant__ mask_of<T> mask,
+              T *out) {
     __shared__ T scratch[32];
     using team = wr_cuda_team<TEAM>;
     const int64_t row = team::row(), end = row < rows ? n : 0;
@@ -114,7 +116,8 @@ __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
 
 template <class T, int TEAM>
 __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
-    log_softmax_grad(int64_t rows, int64_t n, const T *y, const T *cot, mask_of<T> mask, T *out) {
+    log_softmax_grad(int64_t rows, int64_t n, const T *y, const T *cot,
+                     const __grid_constant__ mask_of<T> mask, T *out) {
     __shared__ T scratch[32];
     using team = wr_cuda_team<TEAM>;
     const int64_t row = team::row(), end = row < rows ? n : 0, at = row * n;
