@@ -45,7 +45,10 @@ struct wr_cuda_key {
     X(ROWS, "%lld rows for a cache of %lld rows")                                                  \
     X(ORDER, "number %lld of %lld comes twice or never: no permutation")                           \
     X(SINGULAR, "matrix %lld of %lld is singular")                                                 \
-    X(LENGTH, "attention: key length %lld is outside [0, %lld]")
+    X(LENGTH, "attention: key length %lld is outside [0, %lld]")                                   \
+    X(KEEP, "accumulate: keep is not a finite number")                                             \
+    X(RATE, "adam: the learning rate is not a finite number of at least 0")                        \
+    X(SCALE, "adam: the scale of the gradient is not finite (no tokens in the batch?)")
 enum wr_cuda_fault_kind {
     WR_CUDA_FAULT_NONE,
 #define X(name, text) WR_CUDA_FAULT_##name,
