@@ -46,6 +46,8 @@ int wr_cmd_train(int argc, char **argv) {
         {"--set", WR_OPT_LIST, &o.set, .value = "KEY=VALUE", .help = "change a key of the recipe"},
         {"--resume", WR_OPT_FLAG, &o.train.resume,
          .help = "go on with the run in RUN, or begin it"},
+        {"--start-from", WR_OPT_STRING, &o.train.start_from, .value = "RUN2",
+         .help = "begin with the best parameters of another run of the same model, not at random"},
         {"--max-updates", WR_OPT_INT, &o.max_updates, .value = "N", .min = 1, .max = 1e9,
          .given = &o.updates_given, .help = "the same as --set train.max_updates=N"},
         {"--max-minutes", WR_OPT_REAL, &o.max_minutes, .value = "M", .min = 0, .max = 1e9,

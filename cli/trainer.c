@@ -78,6 +78,7 @@ static wr_status open_all(wr_trainer *t, wr_error *err) {
     if (status == WR_OK) status = open_session(t, err);
     if (status == WR_OK) status = open_batches(t, err);
     if (status == WR_OK) status = wr_trainer_restore(t, err);
+    if (status == WR_OK) status = wr_trainer_start_from(t, err);
     wr_str path = {0};
     wr_str_add(&path, "%s/log.jsonl", t->o->out);
     if (status == WR_OK)

@@ -11,6 +11,7 @@
 
 typedef struct wr_train_options {
     const char *recipe, *data, *out, *device;
+    const char *start_from; /* a run whose parameters a new run begins with, or NULL */
     const char *const *set;
     size_t set_n;
     int64_t threads;
@@ -65,10 +66,11 @@ wr_status wr_trainer_begin_stage(wr_trainer *t, const wr_stage *stage, wr_error 
 
 /* trainer_save.c: what a run directory keeps. Open: a directory that holds a run is refused unless
  * it is to be resumed; one that does not gets the recipe and the subword models. Restore:
- * parameters, optimizer, place in the data. Save: a checkpoint of now. Finish: the average of the
- * best. */
+ * parameters, optimizer, place in the data. Start from: another run's parameters, if asked for.
+ * Save: a checkpoint of now. Finish: the average of the best. */
 wr_status wr_trainer_open_checkpoints(wr_trainer *t, wr_error *err);
 wr_status wr_trainer_restore(wr_trainer *t, wr_error *err);
+wr_status wr_trainer_start_from(wr_trainer *t, wr_error *err);
 wr_status wr_trainer_save(wr_trainer *t, wr_error *err);
 wr_status wr_trainer_finish(wr_trainer *t, wr_error *err);
 

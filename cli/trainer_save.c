@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 static wr_status copy_model(const char *dir, const char *name, const wr_subword *model,
                             wr_error *err) {
@@ -64,6 +65,8 @@ static wr_recipe same_model(const wr_recipe *then, const wr_recipe *now) {
     r.model = then->model;
     r.flowseq = then->flowseq;
     r.prior = then->prior;
+    r.nat = then->nat;
+    r.nat.length_weight = now->nat.length_weight;
     r.model.dropout = now->model.dropout;
     r.model.attention_dropout = now->model.attention_dropout;
     r.model.activation_dropout = now->model.activation_dropout;
@@ -129,30 +132,32 @@ static wr_status check_same_stages(const wr_trainer *t, const wr_recipe *then, w
                    t->o->out, (long long)was, (long long)t->at->update, (long long)t->at->update);
 }
 
-static wr_status check_subword(const wr_trainer *t, const char *name, const wr_subword *model,
-                               wr_error *err) {
+/* `dir` is this run, or the one to start from. */
+static wr_status check_subword(const wr_trainer *t, const char *dir, const char *name,
+                               const wr_subword *model, wr_error *err) {
     char *bytes = NULL;
     size_t n, m;
     const void *ours = wr_subword_bytes(model, &m);
     wr_str path = {0};
-    wr_str_add(&path, "%s/%s", t->o->out, name);
-    wr_status status = path.oom ? wr_fail_memory(err, name, strlen(t->o->out))
+    wr_str_add(&path, "%s/%s", dir, name);
+    wr_status status = path.oom ? wr_fail_memory(err, name, strlen(dir))
                                 : wr_file_read(wr_str_text(&path), &bytes, &n, err);
     if (status == WR_OK && (n != m || memcmp(bytes, ours, n) != 0))
-        status = wr_fail(err, WR_ERR_INPUT,
-                         "%s is not the subword model of %s; resume the run with a dataset of the "
-                         "same vocabulary, or choose another --out",
-                         wr_str_text(&path), t->o->data);
+        status = wr_fail(err, WR_ERR_INPUT, "%s is not the subword model of %s; %s",
+                         wr_str_text(&path), t->o->data,
+                         dir == t->o->out ? "resume the run with a dataset of the same vocabulary, "
+                                            "or choose another --out"
+                                          : "start from a run with the same vocabulary");
     free(bytes);
     wr_str_free(&path);
     return status;
 }
 
-static wr_status check_subwords(const wr_trainer *t, wr_error *err) {
+static wr_status check_subwords(const wr_trainer *t, const char *dir, wr_error *err) {
     const wr_subword *src = wr_dataset_src_model(t->data), *tgt = wr_dataset_tgt_model(t->data);
-    if (wr_dataset_info_of(t->data)->joint) return check_subword(t, "joint.model", src, err);
-    wr_status status = check_subword(t, "source.model", src, err);
-    return status == WR_OK ? check_subword(t, "target.model", tgt, err) : status;
+    if (wr_dataset_info_of(t->data)->joint) return check_subword(t, dir, "joint.model", src, err);
+    wr_status status = check_subword(t, dir, "source.model", src, err);
+    return status == WR_OK ? check_subword(t, dir, "target.model", tgt, err) : status;
 }
 
 /* Parameters can only be gone on with as what they were. The other keys may change. */
@@ -163,7 +168,7 @@ static wr_status check_resumed(const wr_trainer *t, wr_recipe *then, wr_error *e
                                 : wr_recipe_load(wr_str_text(&path), NULL, 0, then, err);
     wr_str_free(&path);
     if (status == WR_OK) status = check_same_model(t, then, err);
-    return status == WR_OK ? check_subwords(t, err) : status;
+    return status == WR_OK ? check_subwords(t, t->o->out, err) : status;
 }
 
 static wr_status new_progress(wr_trainer *t, wr_error *err) {
@@ -192,6 +197,38 @@ wr_status wr_trainer_open_checkpoints(wr_trainer *t, wr_error *err) {
             "%s: holds a training run; go on with it by --resume, or choose another --out",
             t->o->out);
     return t->resuming ? WR_OK : write_run(t, err);
+}
+
+/* The best parameters of a run, or the last where none was validated. */
+static wr_status locate_start(const char *dir, wr_str *file, wr_error *err) {
+    wr_str folder = {0}, best = {0};
+    wr_str_add(&folder, "%s/checkpoints", dir);
+    wr_str_add(&best, "%s/checkpoints/best", dir);
+    wr_status status = folder.oom || best.oom ? wr_fail_memory(err, dir, strlen(dir)) : WR_OK;
+    bool validated = status == WR_OK && access(wr_str_text(&best), F_OK) == 0;
+    if (status == WR_OK)
+        status = wr_checkpoint_locate(wr_str_text(&folder), validated ? "best" : "last", file, err);
+    wr_str_free(&folder);
+    wr_str_free(&best);
+    return status;
+}
+
+wr_status wr_trainer_start_from(wr_trainer *t, wr_error *err) {
+    const char *dir = t->o->start_from;
+    if (dir == NULL || t->resuming) return WR_OK;
+    if (t->programs.stages > 1)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "--start-from is for models that train in one stage; this one gets first "
+                       "values from data in two");
+    wr_str file = {0};
+    wr_status status = check_subwords(t, dir, err);
+    if (status == WR_OK) status = locate_start(dir, &file, err);
+    if (status == WR_OK)
+        status = wr_checkpoint_load(wr_str_text(&file), t->session, 1, &t->programs.stage[0].update,
+                                    false, err);
+    if (status == WR_OK) wr_bar_line(&t->bar, "parameters of %s", wr_str_text(&file));
+    wr_str_free(&file);
+    return status;
 }
 
 wr_status wr_trainer_restore(wr_trainer *t, wr_error *err) {

@@ -6,9 +6,10 @@ source "$(dirname "$0")/common.bash"
 recipe=$2/recipes/nat-tiny.yaml
 "$weir" synth numbers --langs de-en --count 600 --valid 20 --test 5 --seed 5 --out text > /dev/null
 files=(--train-src text/train.de --train-tgt text/train.en --valid-src text/valid.de
-    --valid-tgt text/valid.en --vocab 100 --max-len 60)
-"$weir" prepare "${files[@]}" --joint --out data > /dev/null 2>&1
-"$weir" prepare "${files[@]}" --out apart > /dev/null 2>&1
+    --valid-tgt text/valid.en --max-len 60)
+"$weir" prepare "${files[@]}" --joint --vocab 100 --out data > /dev/null 2>&1
+"$weir" prepare "${files[@]}" --vocab 100 --out apart > /dev/null 2>&1
+"$weir" prepare "${files[@]}" --joint --vocab 90 --out other > /dev/null 2>&1
 
 small=(--set model.dim=32 --set model.ffn=32 --set model.heads=2 --set model.encoder_layers=1
     --set model.decoder_layers=1 --set data.max_tokens=512 --set train.max_updates=80
@@ -125,6 +126,15 @@ wait "$pid" 2> /dev/null || true
 trained cut --set objective.name=glat --resume
 same glat cut "killed behind update 40"
 
+# ---- from another run, and with another objective behind a checkpoint ----
+
+trained tuned --set objective.name=oaxe --start-from ce --max-updates 8
+grep -q "parameters of ce/checkpoints/step-[48]0.safetensors" said.txt || fail "$(cat said.txt)"
+awk -v a="$(field nll oaxe | head -n 1)" -v b="$(field nll tuned | head -n 1)" \
+    'BEGIN { exit b < 0.6 * a ? 0 : 1 }' || fail "it begins anew: $(field nll tuned)"
+trained tuned --set objective.name=ce --resume --max-updates 16
+[ "$(tail -n 1 tuned/log.jsonl | grep -c '"update": 16,')" = 1 ] || fail "$(cat tuned/log.jsonl)"
+
 # ---- looking at it ----
 
 "$weir" info glat | grep -q "decoder" || fail "info: $("$weir" info glat)"
@@ -152,6 +162,12 @@ refuse 1 "nat.length none or auto" "${base[@]}" --set objective.name=ctc --set n
 refuse 1 "compares position t with target word t" "${base[@]}" --set nat.length=none
 refuse 1 "where it would do nothing" "${base[@]}" --set objective.skip_penalty=3
 refuse 1 "two vocabularies" train "$recipe" --data apart --out no "${small[@]}"
+refuse 1 "length.W" "${base[@]}" --set objective.name=ctc --start-from ce
+refuse 1 "no-such" "${base[@]}" --start-from no-such
+refuse 1 "start from a run with the same vocabulary" train "$recipe" --data other --out no \
+    "${small[@]}" --start-from ce
+refuse 1 "the run was begun with nat.inputs: uniform" train "$recipe" --data data --out ce \
+    "${small[@]}" --resume --set nat.inputs=mask
 refuse 1 "allowed: argmax" "${base[@]}" --set decode.method=beam
 refuse 1 "is a key of model.type = nat" train "$2/recipes/transformer-tiny.yaml" --data data \
     --out no --set objective.name=ce
