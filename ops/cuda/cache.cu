@@ -54,8 +54,9 @@ template <class V>
 __global__ void __launch_bounds__(THREADS)
     put_back(move m, V *cache, const V *aside, const V *fresh) {
     const int64_t row = m.length * m.width, used = used_of(m, false) * m.width;
-    const int64_t more = m.fresh * m.width, end = used < 0 ? 0 : used + more;
+    const int64_t more = m.fresh * m.width, end = used + more;
     const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
+    if (used < 0) return;
     for (int64_t b = blockIdx.y; b < m.count; b += gridDim.y) {
         const bool moves = source_of(m, b, false) != b;
         for (int64_t i = (moves ? 0 : used) + wr_cuda_thread(); i < end; i += step)
