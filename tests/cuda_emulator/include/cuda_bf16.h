@@ -31,6 +31,9 @@ struct WR_VECTOR(__nv_bfloat162, 4) {
     __nv_bfloat162(__nv_bfloat16 x_, __nv_bfloat16 y_) : x(x_), y(y_) {}
 };
 
+template <> struct cu_emu::HasHintedLoads<__nv_bfloat16> : std::true_type {};
+template <> struct cu_emu::HasHintedLoads<__nv_bfloat162> : std::true_type {};
+
 /* The device rounds each of these results; conversion to float would not. Convert, compute, convert
    back. */
 __nv_bfloat16 operator+(__nv_bfloat16, __nv_bfloat16) = delete;

@@ -47,6 +47,9 @@ struct WR_VECTOR(__half2, 4) {
     __half2(__half x_, __half y_) : x(x_), y(y_) {}
 };
 
+template <> struct cu_emu::HasHintedLoads<__half> : std::true_type {};
+template <> struct cu_emu::HasHintedLoads<__half2> : std::true_type {};
+
 /* The device rounds each of these results; conversion to float would not. Convert, compute, convert
    back. */
 __half operator+(__half, __half) = delete;

@@ -101,7 +101,7 @@ struct WR_VECTOR(pair, 8) {
 static_assert(sizeof(pair) == 8 && sizeof(pack<float, 4>) == 16 && sizeof(float4) == 16);
 
 __global__ void misaligned_pair_kernel(const float *x, float *y) {
-    const pair p = __ldg(reinterpret_cast<const pair *>(x + 1));
+    const pair p = *reinterpret_cast<const pair *>(x + 1);
     y[threadIdx.x] = p.both.v[1];
 }
 

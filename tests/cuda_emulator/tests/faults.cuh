@@ -44,7 +44,7 @@ void launch_far_write(float *x, cudaStream_t stream);
 /* A function that calls itself for ever. */
 void launch_endless_recursion(int *x, cudaStream_t stream);
 
-/* Loads a float4 from x + 1; stores one there; loads a pair of own type from x + 1, by __ldg(). */
+/* Loads a float4 from x + 1; stores one there; loads a pair of a type of its own from x + 1. */
 void launch_misaligned_load(const float *x, float *y, cudaStream_t stream);
 void launch_misaligned_store(float *x, cudaStream_t stream);
 void launch_misaligned_pair(const float *x, float *y, cudaStream_t stream);

@@ -142,14 +142,27 @@ inline void __threadfence_system() { cu_emu::fence(); }
 inline void __trap() { cu_emu::trap("__trap()"); }
 
 /* Loads and stores with cache hints: plain ones here. */
-template <class T> inline T __ldg(const T *p) { return *p; }
-template <class T> inline T __ldca(const T *p) { return *p; }
-template <class T> inline T __ldcg(const T *p) { return *p; }
-template <class T> inline T __ldcs(const T *p) { return *p; }
-template <class T> inline T __ldlu(const T *p) { return *p; }
-template <class T> inline void __stcg(T *p, T value) { *p = value; }
-template <class T> inline void __stcs(T *p, T value) { *p = value; }
-template <class T> inline void __stwb(T *p, T value) { *p = value; }
-template <class T> inline void __stwt(T *p, T value) { *p = value; }
+#define CU_EMU_LOAD(name)                                                                          \
+    template <class T> inline T name(const T *p) {                                                 \
+        static_assert(cu_emu::HasHintedLoads<T>::value, "CUDA has no " #name "() of this type");   \
+        return *p;                                                                                 \
+    }
+#define CU_EMU_STORE(name)                                                                         \
+    template <class T> inline void name(T *p, T value) {                                           \
+        static_assert(cu_emu::HasHintedLoads<T>::value, "CUDA has no " #name "() of this type");   \
+        *p = value;                                                                                \
+    }
+CU_EMU_LOAD(__ldg)
+CU_EMU_LOAD(__ldca)
+CU_EMU_LOAD(__ldcg)
+CU_EMU_LOAD(__ldcs)
+CU_EMU_LOAD(__ldlu)
+CU_EMU_LOAD(__ldcv)
+CU_EMU_STORE(__stcg)
+CU_EMU_STORE(__stcs)
+CU_EMU_STORE(__stwb)
+CU_EMU_STORE(__stwt)
+#undef CU_EMU_LOAD
+#undef CU_EMU_STORE
 
 #endif

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #define __global__
 #define __device__
@@ -45,6 +46,9 @@ template <size_t alignment, class Tag> struct Aligned {
     }
 };
 
+/* Types that __ldg() and its kin have overloads for. */
+template <class T> struct HasHintedLoads : std::is_arithmetic<T> {};
+
 } // namespace cu_emu
 
 #define WR_VECTOR(name, alignment)                                                                 \
@@ -68,6 +72,8 @@ template <size_t alignment, class Tag> struct Aligned {
         name##4() = default;                                                                       \
         name##4(T x_, T y_, T z_, T w_) : x(x_), y(y_), z(z_), w(w_) {}                            \
     };                                                                                             \
+    template <> struct cu_emu::HasHintedLoads<name##2> : std::true_type {};                        \
+    template <> struct cu_emu::HasHintedLoads<name##4> : std::true_type {};                        \
     constexpr name##1 make_##name##1(T x) { return {x}; }                                          \
     inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                     \
     constexpr name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                          \
