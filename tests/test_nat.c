@@ -11,6 +11,7 @@
 #include "data/subword.h"
 #include "graph/op.h"
 #include "graph/session.h"
+#include "helpers/alloc.h"
 #include "models/nat_batch.h"
 #include "models/nat_internal.h"
 #include "models/nat_loss.h"
@@ -629,6 +630,55 @@ static void test_choice_is_repeated(void **state) {
     }
 }
 
+/* ---- memory ---- */
+
+/* Build, compile and run the losses of a form. */
+static wr_status work(const form *f, const wr_nat_training *t, wr_error *err) {
+    wr_nat n = model_of(f);
+    wr_session *session = NULL;
+    wr_program *p = NULL;
+    wr_status status = wr_session_new(&(wr_session_options){.threads = 1}, &session, err);
+    wr_graph *g = wr_graph_new();
+    if (g == NULL && status == WR_OK) status = WR_ERR_MEMORY;
+    if (status == WR_OK) {
+        wr_nat_pairs in = wr_nat_inputs(&n, g);
+        wr total = wr_nat_losses_of(&n, t, &in, true).total;
+        status = wr_program_new(g, 1, &total, wr_standard_passes(), &p, err);
+    }
+    const int32_t update = 1;
+    const wr_feed feed[] = {{"src", SRC, 2, {B, S}},
+                            {"src_len", SRC_LEN, 1, {B}},
+                            {"tgt", TGT, 2, {B, T}},
+                            {"tgt_len", TGT_LEN, 1, {B}},
+                            {WR_NAT_UPDATE, &update, 0, {0}}};
+    if (status == WR_OK) status = wr_session_run(session, p, 5, feed, err);
+    wr_graph_free(g);
+    wr_session_free(session);
+    wr_program_free(p);
+    return status;
+}
+
+/* Allocations fail one at a time, first each one and then ever fewer of them. */
+static void test_failed_allocations(void **state) {
+    (void)state;
+    static const int FORM[] = {5, 8};
+    for (int k = 0; k < 2; k++) {
+        bool failed = true;
+        wr_nat_training t;
+        training_of(&FORMS[FORM[k]], &t);
+        for (long n = 1; failed; n += 1 + n / 16) {
+            wr_error err = {0};
+            wr_test_watch_allocations();
+            wr_test_fail_allocation(n);
+            wr_status status = work(&FORMS[FORM[k]], &t, &err);
+            failed = wr_test_allocation_failed();
+            assert_int_equal(wr_test_unfreed_allocations(), 0);
+            if (status != (failed ? WR_ERR_MEMORY : WR_OK))
+                fail_msg("allocation %ld: status %d, %s", n, (int)status, err.text);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_uniform_source),
@@ -643,6 +693,7 @@ int main(void) {
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_dropout_is_replayed),
         cmocka_unit_test(test_choice_is_repeated),
+        cmocka_unit_test(test_failed_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
