@@ -14,55 +14,52 @@ constexpr size_t most_poisoned = size_t{16} << 20, most_compared = size_t{1} << 
 
 std::shared_ptr<const Ranges> now;
 
-bool lies_in(const Ranges &ranges, const char *address) {
-    for (const Range &range : ranges)
-        if (address >= range.begin && address < range.begin + range.bytes) return true;
-    return false;
+/* What is left of a part without the ranges, which are in the order of their addresses. */
+void add_gaps(const Range &part, const Ranges &ranges, Ranges *gaps) {
+    char *at = part.begin, *const end = part.begin + part.bytes;
+    for (const Range &range : ranges) {
+        char *const stop = std::min(std::max(range.begin, at), end);
+        if (stop > at) gaps->push_back({at, static_cast<size_t>(stop - at)});
+        at = std::min(std::max(range.begin + range.bytes, at), end);
+    }
+    if (end > at) gaps->push_back({at, static_cast<size_t>(end - at)});
 }
 
 } // namespace
 
 std::shared_ptr<const Ranges> restricted_ranges() { return now; }
 
-Restriction::Restriction(const char *kernel, std::shared_ptr<const Ranges> ranges)
-    : kernel_(kernel), ranges_(std::move(ranges)) {
-    if (!ranges_) return;
-    memory_ = device_memory();
+Restriction::Restriction(const char *kernel, const std::shared_ptr<const Ranges> &ranges)
+    : kernel_(kernel) {
+    if (!ranges) return;
     size_t bytes = 0;
-    for (const Range &part : memory_)
+    for (const Range &part : device_memory()) {
         bytes += part.bytes;
-    if (bytes > (has_asan() ? most_poisoned : most_compared)) {
-        memory_.clear();
-        return;
+        add_gaps(part, *ranges, &gaps_);
     }
-    if (has_asan()) {
-        for (const Range &part : memory_)
-            asan_poison(part.begin, part.bytes);
-        for (const Range &range : *ranges_)
-            asan_unpoison(range.begin, range.bytes);
-        return;
+    if (bytes > (has_asan() ? most_poisoned : most_compared)) gaps_.clear();
+    for (const Range &gap : gaps_) {
+        asan_poison(gap.begin, gap.bytes);
+        if (!has_asan()) before_.insert(before_.end(), gap.begin, gap.begin + gap.bytes);
     }
-    before_.reserve(bytes);
-    for (const Range &part : memory_)
-        before_.insert(before_.end(), part.begin, part.begin + part.bytes);
 }
 
 Restriction::~Restriction() {
-    if (!has_asan()) return;
-    for (const Range &part : memory_)
-        asan_unpoison(part.begin, part.bytes);
+    for (const Range &gap : gaps_)
+        asan_unpoison(gap.begin, gap.bytes);
 }
 
 cudaError_t Restriction::check() const {
-    size_t at = 0;
+    const char *before = before_.data();
     if (before_.empty()) return cudaSuccess;
-    for (const Range &part : memory_) {
-        for (size_t i = 0; i < part.bytes; i++, at++) {
-            if (part.begin[i] == before_[at] || lies_in(*ranges_, part.begin + i)) continue;
+    for (const Range &gap : gaps_) {
+        if (memcmp(gap.begin, before, gap.bytes) != 0) {
+            const char *at = std::mismatch(before, before + gap.bytes, gap.begin).second;
             return fail(cudaErrorIllegalAddress,
                         "%s: something was written at %p, which is no operand's", kernel_,
-                        static_cast<void *>(part.begin + i));
+                        static_cast<const void *>(at));
         }
+        before += gap.bytes;
     }
     return cudaSuccess;
 }
@@ -81,5 +78,7 @@ void cu_emu_restrict(const struct cu_emu_range *ranges, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (ranges[i].begin && ranges[i].bytes)
             copied.push_back({static_cast<char *>(ranges[i].begin), ranges[i].bytes});
+    std::sort(copied.begin(), copied.end(),
+              [](const Range &a, const Range &b) { return a.begin < b.begin; });
     now = std::make_shared<const Ranges>(std::move(copied));
 }

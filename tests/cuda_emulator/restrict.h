@@ -23,7 +23,7 @@ Ranges device_memory();
 /* Holds while a kernel runs. */
 class Restriction {
   public:
-    Restriction(const char *kernel, std::shared_ptr<const Ranges> ranges);
+    Restriction(const char *kernel, const std::shared_ptr<const Ranges> &ranges);
     ~Restriction();
     Restriction(const Restriction &) = delete;
     Restriction &operator=(const Restriction &) = delete;
@@ -31,9 +31,8 @@ class Restriction {
 
   private:
     const char *kernel_;
-    std::shared_ptr<const Ranges> ranges_;
-    Ranges memory_;
-    std::vector<char> before_;
+    Ranges gaps_;
+    std::vector<char> before_; /* the gaps' bytes, one after another */
 };
 
 } // namespace cu_emu
