@@ -37,8 +37,7 @@ wr_status wr_cuda_gemm_run(const wr_cuda_gemm *gemm, cudaStream_t stream, const 
                            const void *b, const void *s, void *c, const void *bias, void *workspace,
                            wr_error *err);
 
-/* The plain kernel: an element of C a thread, sums in f32 (f64). For the emulator, and for what the
- * library refuses. */
+/* The plain kernel: an element of C a thread, sums in f32 (f64). For what the library refuses. */
 cudaError_t wr_cuda_gemm_plain(const wr_cuda_gemm_spec *spec, cudaStream_t stream, const void *a,
                                const void *b, const void *s, void *c, const void *bias);
 
