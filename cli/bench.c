@@ -236,6 +236,7 @@ static wr_status run(const wr_bench_options *o, wr_error *err) {
                              .seed = 1,
                              .profile = o->profile,
                              .trap_nan = o->trap_nan};
+    wr_precision_find(o->precision, &so.precision);
     if (status == WR_OK) status = wr_session_new(&so, &b.session, err);
     if (status == WR_OK && strcmp(o->what, "decode") == 0)
         status = wr_bench_decoding(&b, err);
@@ -279,6 +280,8 @@ int wr_cmd_bench(int argc, char **argv) {
          .help = "target length in tokens"},
         {"--vocab", WR_OPT_STRING, &o.vocab, .value = "N", .help = WR_VOCAB_HELP},
         {"--device", WR_OPT_STRING, &o.device, .fallback = "cpu", .help = "where to run"},
+        {"--precision", WR_OPT_STRING, &o.precision, .fallback = "f32", .choices = "f32|tf32|bf16",
+         .help = "operands of matrix products on cuda; sums are f32"},
         {"--threads", WR_OPT_INT, &o.threads, .fallback = "0", .min = 0, .max = 1024,
          .help = "processor threads; 0: all"},
         {"--beam", WR_OPT_INT, &o.beam, .value = "K", .fallback = "1", .min = 1, .max = 256,

@@ -6,7 +6,7 @@
 #include "cli/programs.h"
 
 typedef struct wr_bench_options {
-    const char *recipe, *what, *decode, *device, *vocab, *objective;
+    const char *recipe, *what, *decode, *device, *precision, *vocab, *objective;
     int64_t batch, src_len, tgt_len, threads, repeat, beam, iterations, shapes;
     int64_t profile_depth;
     const char *profile_svg;

@@ -55,6 +55,8 @@ int wr_cmd_train(int argc, char **argv) {
         {"--seed", WR_OPT_INT, &o.seed, .value = "N", .min = 0, .max = 9e15, .given = &o.seed_given,
          .help = "the same as --set train.seed=N"},
         {"--device", WR_OPT_STRING, &o.train.device, .fallback = "cpu", .help = "where to run"},
+        {"--precision", WR_OPT_STRING, &o.train.precision, .fallback = "f32",
+         .choices = "f32|tf32|bf16", .help = "operands of matrix products on cuda; sums are f32"},
         {"--threads", WR_OPT_INT, &o.train.threads, .fallback = "0", .min = 0, .max = 1024,
          .help = "processor threads; 0: all"},
         {"--trap-nan", WR_OPT_FLAG, &o.train.trap_nan, .help = WR_TRAP_HELP},

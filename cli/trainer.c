@@ -60,6 +60,7 @@ static wr_status open_session(wr_trainer *t, wr_error *err) {
                             .threads = (int)t->o->threads,
                             .seed = (uint64_t)t->recipe.train.seed,
                             .trap_nan = t->o->trap_nan};
+    wr_precision_find(t->o->precision, &o.precision);
     wr_status status = wr_session_new(&o, &t->session, err);
     if (status == WR_OK && *wr_session_note(t->session) != '\0')
         fprintf(stderr, "weir: train: %s\n", wr_session_note(t->session));

@@ -10,7 +10,7 @@
 #include "optim/checkpoint.h"
 
 typedef struct wr_train_options {
-    const char *recipe, *data, *out, *device;
+    const char *recipe, *data, *out, *device, *precision;
     const char *start_from; /* a run whose parameters a new run begins with, or NULL */
     const char *const *set;
     size_t set_n;

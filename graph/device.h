@@ -14,6 +14,8 @@ typedef enum wr_precision {
     WR_PRECISION_TF32, /* operands rounded to 10 bits of mantissa */
     WR_PRECISION_BF16  /* operands rounded to 7 bits of mantissa */
 } wr_precision;
+/* "f32", "tf32" or "bf16"; false: none of them. */
+bool wr_precision_find(const char *name, wr_precision *precision);
 
 /* Host memory that a run reads, and where it goes. */
 typedef struct wr_transfer {

@@ -19,6 +19,17 @@ enum { PATH_BYTES = 4096 };
 static const char LIBRARY[] = "libweir_cuda.so";
 static const char VARIABLE[] = "WEIR_CUDA_LIBRARY";
 
+bool wr_precision_find(const char *name, wr_precision *precision) {
+    static const char *const NAMES[] = {
+        [WR_PRECISION_F32] = "f32", [WR_PRECISION_TF32] = "tf32", [WR_PRECISION_BF16] = "bf16"};
+    for (int i = 0; i <= WR_PRECISION_BF16; i++)
+        if (strcmp(NAMES[i], name) == 0) {
+            *precision = (wr_precision)i;
+            return true;
+        }
+    return false;
+}
+
 /* A place where the library may be. */
 typedef struct place {
     char path[PATH_BYTES];
