@@ -47,6 +47,13 @@ foreach(source ${tests})
     set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
       "WEIR_CUDA_LIBRARY=$<TARGET_FILE:weir_cuda_emulated>")
   endif()
+  # The same on a GPU; where there is none, they skip.
+  if(WEIR_HAVE_CUDA AND name MATCHES "^test_cuda_")
+    weir_add_test(gpu_${name} gpu 600 ${name})
+    add_dependencies(${name} weir_cuda)
+    set_property(TEST gpu_${name} APPEND PROPERTY ENVIRONMENT
+      "WEIR_CUDA_LIBRARY=$<TARGET_FILE:weir_cuda>")
+  endif()
 endforeach()
 
 file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*.sh)

@@ -164,6 +164,13 @@ static wr_status open_cpu(wr_device **device, wr_error *err) {
     return *device != NULL ? WR_OK : wr_fail_memory(err, "a device", sizeof **device);
 }
 
+/* Nothing that a driver would open, and no library named: "auto" need not load one, which takes a
+ * while, since cuBLAS comes with it. */
+static bool is_without_gpu(void) {
+    return getenv(VARIABLE) == NULL && access("/dev/nvidiactl", F_OK) != 0 &&
+           access("/dev/dxg", F_OK) != 0;
+}
+
 /* The first line of a message, which has several. */
 static void note_why(const wr_error *err, wr_str *note) {
     if (note == NULL) return;
@@ -179,6 +186,11 @@ wr_status wr_device_open(const wr_device_options *o, wr_device **device, wr_str 
     if (strcmp(name, "cuda") == 0) return open_cuda(o, device, err);
     if (!any)
         return wr_fail(err, WR_ERR_INPUT, "device \"%s\": there are cpu, cuda and auto", name);
+    if (is_without_gpu()) {
+        if (note != NULL)
+            wr_str_add(note, "running on the CPU: no NVIDIA GPU (/dev/nvidiactl, /dev/dxg)");
+        return open_cpu(device, err);
+    }
     wr_error *tried = calloc(1, sizeof *tried);
     if (tried == NULL) return wr_fail_memory(err, "a device", sizeof *tried);
     wr_status status = open_cuda(o, device, tried);

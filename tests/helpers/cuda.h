@@ -1,4 +1,4 @@
-/* cuda.h: the emulated CUDA device for tests. */
+/* cuda.h: the CUDA device of tests: the emulated one, or a real one where there is a GPU. */
 #ifndef WEIR_TEST_CUDA_H
 #define WEIR_TEST_CUDA_H
 
@@ -8,6 +8,7 @@
 
 /* The emulator's functions inside the device's library, which WEIR_CUDA_LIBRARY names. */
 typedef struct test_cuda {
+    bool real; /* a GPU: the functions below do nothing */
     void (*schedule)(enum cu_emu_schedule schedule, uint64_t seed);
     void (*memory)(size_t bytes);
     const char *(*message)(void);
@@ -16,7 +17,7 @@ typedef struct test_cuda {
     struct cu_emu_counts (*counts)(void);
 } test_cuda;
 
-/* False where the device is not emulated (no clang++ when it was built): such tests skip. */
+/* False without a device (no clang++ for the emulator when it was built, no GPU): tests skip. */
 bool test_cuda_open(test_cuda *t);
 
 #endif
