@@ -3,6 +3,14 @@
  * Elements 4i .. 4i + 3 of uniform, normal and gumbel come from the four words of Philox block i.
  * Dropout needs 16 bits per element: in each run of 128 elements, element 32 w + 16 h + l has half
  * h (0: low) of word w of block l of the run's sixteen, so that no number moves between lanes. */
+/* Products and sums are rounded one by one, so that a processor with instructions for both at once
+ * gives the numbers of any other, and of a GPU. */
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 #include "ops/random_ops.h"
 
 #include "ops/cpu/philox.h"
