@@ -13,8 +13,8 @@
 #     --rounds N            times that both are run in turn, default 3; the table has medians
 #     --repeat N            counted steps of a run, default 5
 #     --processor-time      for a machine that does other things as well: milliseconds of processor
-#                           time, of user and system, all threads together: what 2 N more steps
-#                           than N take, by the step
+#                           time, of user and system, all threads together; of Weir what 2 N more
+#                           steps than N take, so N must make them long beside the start
 #     --only WORD           rows whose name holds WORD
 #     --list                names the rows and ends
 #     --log FILE            append every run's line of JSON with its command
@@ -123,7 +123,9 @@ run() {
 measure() {
     local who=$1 few
     run "$@" --repeat "$repeat" || return
-    if $processor; then
+    if $processor && [ "$who" != weir ]; then
+        of "$who" processor_ms | tail -n 1 | awk '{ print $1, $1 }' >> "$work/$who.ms"
+    elif $processor; then
         few=$seconds
         run "$@" --repeat $((3 * repeat)) || return
         awk -v a="$few" -v b="$seconds" -v n=$((2 * repeat * tokens)) \
@@ -175,15 +177,16 @@ check_parameters() {
     [[ $2 =~ --vocab\ ([0-9,]+) ]] && vocab=(--vocab "${BASH_REMATCH[1]}")
     theirs=$(of torch parameters | tail -n 1)
     [ -n "$theirs" ] || return 0
-    mine=$("$weir" info "recipes/$1.yaml" "${vocab[@]}" | awk '$1 == "total" { n = $2 } END { print n }')
+    mine=$("$weir" info "recipes/$1.yaml" "${vocab[@]}" |
+        awk '$1 == "total" { n = $2 } END { print n }')
     [ "$mine" = "$theirs" ] && return 0
     echo "compare: $1: $mine parameters here, $theirs in PyTorch" >&2
     status=1
 }
 
 one_row() {
-    local name=$1 recipe=recipes/$2.yaml thread=$4 precision=$5 mine=() peer=() round code seconds tokens=1
-    local -a common
+    local name=$1 recipe=recipes/$2.yaml thread=$4 precision=$5 mine=() peer=() common=()
+    local round code seconds tokens=1
     read -ra common <<< "$3"
     common+=(--device "$device" --threads "$thread")
     # a round of greedy decoding is a sentence
@@ -202,7 +205,8 @@ one_row() {
         fi
     done
     check_parameters "$2" "$3"
-    [ "$device" = cuda ] && name="$name, $precision" || name="$name, $thread thread(s)"
+    [ "$device" = cuda ] && name="$name, $precision" || name="$name, $thread thread"
+    [[ $name != *[02-9]\ thread ]] || name+=s
     echo "| $name | $(cell weir) | $(cell torch) | $(ratio torch) | $(cell compiled) |" \
         "$(ratio compiled) | $(gigabytes weir) | $(gigabytes torch) |"
 }

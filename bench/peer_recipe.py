@@ -28,7 +28,7 @@ DEFAULTS = {
     "optim": {"type": "adam", "beta1": 0.9, "beta2": 0.98, "eps": 1e-9, "weight_decay": 0,
               "amsgrad": False},
 }
-# What the PyTorch side has one form of.
+# What PyTorch's side has one form of.
 ONLY = {"flowseq": {"encoder": "transformer", "posterior": "transformer", "decoder": "transformer",
                     "decoder_token_dropout": 0, "literal": False},
         "prior": {"net": "attention", "transform": "affine"}}
@@ -102,7 +102,7 @@ def steps_of(layers):
         form.append("last_step" if layer.startswith("last") else "step" if match else layer)
     scale = ["position", "step", "coupling halves up", "factor_out halves", "squeeze"]
     if form != scale * (len(steps) - 1) + ["position", "last_step"]:
-        raise RecipeError("prior.layers: the PyTorch side has the usual scales only")
+        raise RecipeError("prior.layers: PyTorch's side has the usual scales only")
     return steps
 
 
@@ -111,7 +111,7 @@ def vocabularies(text, data):
     if text is not None:
         parts = text.split(",")
         if len(parts) > 2 or not all(p.isdigit() and int(p) >= 8 for p in parts):
-            raise RecipeError(f"--vocab '{text}': must be a whole number from 8, or two: 32012,22825")
+            raise RecipeError(f"--vocab '{text}': must be a whole number from 8, or two as 9,8")
         sizes = [int(parts[0]), int(parts[-1])]
     return sizes
 
@@ -128,7 +128,7 @@ def load(path, changes=(), vocab=None):
     known = {name: {**keys, **(tree.get(name) or {})} for name, keys in DEFAULTS.items()}
     kind = known["model"]["type"]
     if kind not in ("transformer", "flowseq"):
-        raise RecipeError(f"{path}: model.type {kind}: the PyTorch side has transformer and flowseq")
+        raise RecipeError(f"{path}: model.type {kind}: PyTorch's side has transformer and flowseq")
     src, tgt = vocabularies(vocab, known["data"])
     common = {**known["model"], "src_vocab": src, "tgt_vocab": tgt, "optim": known["optim"],
               "label_smoothing": known["train"]["label_smoothing"],
@@ -144,9 +144,9 @@ def flowseq_sizes(known, common):
     for section, keys in ONLY.items():
         for key, value in keys.items():
             if known[section][key] != value:
-                raise RecipeError(f"{section}.{key}: the PyTorch side has {value} only")
+                raise RecipeError(f"{section}.{key}: PyTorch's side has {value} only")
     if any(block in known["prior"] for block in BLOCKS):
-        raise RecipeError("prior: the PyTorch side has the usual blocks only")
+        raise RecipeError("prior: PyTorch's side has the usual blocks only")
     prior = known["prior"]
     multiple = known["data"]["length_multiple"]
     steps = steps_of(prior["layers"])
