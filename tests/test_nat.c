@@ -666,7 +666,7 @@ static void test_failed_allocations(void **state) {
         bool failed = true;
         wr_nat_training t;
         training_of(&FORMS[FORM[k]], &t);
-        for (long n = 1; failed; n += 1 + n / 16) {
+        for (long n = 1; failed; n += 1 + n / 4) {
             wr_error err = {0};
             wr_test_watch_allocations();
             wr_test_fail_allocation(n);
