@@ -148,7 +148,7 @@ static inline bool wr_cuda_aligned(const void *p, size_t to) {
 /* ---- in kernels ---- */
 
 /* Four elements that are read and written at once; 16 bytes aligned. */
-template <class T> struct alignas(16) wr_cuda_four { T v[4]; };
+template <class T> struct WR_VECTOR(wr_cuda_four, 16) { T v[4]; };
 
 /* The sum (the largest) of `x` over the lanes of a warp, in every lane. All 32 lanes call it. */
 template <class T> static __device__ inline T wr_cuda_warp_sum(T x) {

@@ -6,6 +6,7 @@
  * tells when the arena or a state has moved; the plan then runs launch by launch, and is captured
  * anew when the next run finds everything in the same places. */
 #include "ops/cuda/machine.h"
+#include "ops/cuda/watch.cuh"
 
 #include <chrono>
 #include <cstdio>
@@ -125,7 +126,9 @@ wr_status launch_steps(wr_cuda_machine *m, wr_plan *plan, wr_run_env *env, uint6
         s->call.env = env;
         /* a loop's body tells failures as those of the loop */
         if (m->depth == 1) m->site = serial << STEP_BITS | static_cast<unsigned>(i + 1);
+        wr_cuda_watch(m, s);
         wr_status status = plan->profile ? run_profiled(m, s, env->err) : s->kernel(&s->call);
+        wr_cuda_watch_no_more();
         if (status != WR_OK) return m->services->step_failed(plan, s, status, env->err);
     }
     return WR_OK;
