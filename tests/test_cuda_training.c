@@ -231,15 +231,15 @@ static wr kept(training *t, const char *what, int k) {
     return wr_state(t->g, name, t->dtype, 1, n, (wr_init){0});
 }
 
-static void feed_names(char name[PARAMS][8]) {
+static void feed_names(char name[PARAMS][16]) {
     for (int k = 0; k < PARAMS; k++)
-        snprintf(name[k], 8, "g%d", k);
+        snprintf(name[k], sizeof name[k], "g%d", k);
 }
 
 /* Sums of gradients, then Adam by them. */
 static training training_new(wr_dtype dtype, const wr_adam_options *o) {
     static wr sums[1 + 2 * PARAMS], in[WR_ADAM_HEAD + 5 * PARAMS];
-    char name[PARAMS][8];
+    char name[PARAMS][16];
     training t = {.g = wr_graph_new(), .dtype = dtype, .n = o->amsgrad ? PARAMS : LARGE};
     const int n_params = t.n;
     feed_names(name);
@@ -289,7 +289,7 @@ static void draw_gradients(training *t, int step) {
 
 static wr_status run_training(training *t, wr_session *s, double lr, double keep, wr_error *err) {
     static wr_feed feed[PARAMS + 3];
-    char name[PARAMS][8];
+    char name[PARAMS][16];
     float scale = 0.5f;
     feed_names(name);
     for (int k = 0; k < t->n; k++)
