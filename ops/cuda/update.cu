@@ -5,6 +5,7 @@
  * them by one block, in an order that the sizes alone set. What Adam's factors depend on (rate,
  * scale, norm, step) lies on the device: one thread makes them first. */
 #include "ops/cuda/cuda.h"
+#include "ops/cuda/watch.cuh"
 
 extern "C" {
 #include "ops/update.h"
@@ -374,6 +375,7 @@ wr_status copy_written(const wr_call *c, int n, gradients *g) {
     }
     if (bytes == 0) return WR_OK;
     wr_cuda(c)->waited = true;
+    wr_cuda_watch_no_more(); /* the copies are no operands */
     cudaError_t error = cudaMalloc(&g->copies, bytes);
     char *to = static_cast<char *>(g->copies);
     for (int k = 0; k < n && error == cudaSuccess; k++) {
