@@ -208,10 +208,19 @@ static void test_helper(void **state) {
     assert_report(&c, SIGSEGV, "SIGSEGV");
 }
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define THREAD_SANITIZER
+#endif
+#endif
+
 /* The stack is used up: the report has one of its own. */
 static void test_stack_overflow(void **state) {
     child c;
     (void)state;
+#ifdef THREAD_SANITIZER
+    skip(); /* its own handler stands before ours and has no stack for that */
+#endif
     crash(&c, BY_RECURSION, false);
     assert_report(&c, SIGSEGV, "SIGSEGV");
 }
