@@ -1,5 +1,6 @@
 /* flowseq_search.c: translating with FlowSeq; see flowseq_decoder.h, and docs/decoding.md. */
 #include "models/flowseq_decoder_internal.h"
+#include "models/ranking.h"
 #include "models/sentence_order.h"
 
 #include <math.h>
@@ -86,11 +87,8 @@ typedef struct search {
     /* of a run */
     int32_t *row; /* sentences, then lengths, then targets */
     size_t cap_row;
-    /* of a rescoring */
-    size_t *judged_sentence;
-    wr_sentence *judged;
-    double *judged_score;
-    size_t cap_judged_sentence, cap_judged, cap_judged_score;
+    wr__ranked *ranked; /* the candidates when they are scored */
+    size_t cap_ranked;
 } search;
 
 /* ---- candidates ---- */
@@ -118,6 +116,7 @@ static wr_status encode(search *s, wr_error *err) {
         if (n < s->src[sentence].n) s->results.out->truncated++;
     }
     wr_flowseq_packing packing = wr__flowseq_packing(s->d, false);
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): release() frees what `s` has */
     wr_status status = wr_flowseq_batch_make(s->pick, NULL, s->count, &packing, &s->batch, err);
     return status == WR_OK ? wr__flowseq_begin(s->d, &s->batch, err) : status;
 }
@@ -236,17 +235,13 @@ static wr_status decode_all(search *s, wr_error *err) {
 
 /* ---- doubles ---- */
 
-static bool same_text(const search *s, const candidate *a, const candidate *b) {
-    return a->n == b->n && memcmp(s->pool + a->at, s->pool + b->at, sizeof *s->pool * a->n) == 0;
-}
-
 /* The weights of iwd look at a candidate's whole length. */
 static bool same_candidate(const search *s, const candidate *a, const candidate *b) {
-    if (s->o.method != WR_RECIPE_IWD) return same_text(s, a, b);
     return a->length == b->length &&
            memcmp(s->pool + a->at, s->pool + b->at, sizeof *s->pool * (size_t)a->length) == 0;
 }
 
+/* Those that iwd would weigh twice. */
 static void drop_doubles(search *s) {
     size_t kept = 0, from = 0; /* those of the sentence begin at `from` */
     for (size_t i = 0; i < s->n_cand; i++) {
@@ -329,67 +324,22 @@ static wr_status weigh_all(search *s, wr_error *err) {
     return status;
 }
 
-static wr_status rescore(search *s, wr_error *err) {
-    size_t n = s->n_cand;
-    if (!wr_grow(&s->judged_sentence, &s->cap_judged_sentence, n, sizeof *s->judged_sentence) ||
-        !wr_grow(&s->judged, &s->cap_judged, n, sizeof *s->judged) ||
-        !wr_grow(&s->judged_score, &s->cap_judged_score, 2 * n, sizeof *s->judged_score))
-        return wr_fail_memory(err, "candidates", n * sizeof *s->judged);
-    for (size_t i = 0; i < n; i++) {
-        const candidate *c = &s->cand[i];
-        s->judged_sentence[i] = s->order[s->first + (size_t)c->sentence];
-        s->judged[i] = (wr_sentence){.id = s->pool + c->at, .n = c->n};
-    }
-    const wr_rescorer *judge = s->o.rescorer;
-    double *score = s->judged_score, *logp = score + n;
-    wr_status status =
-        judge->score(judge->context, n, s->judged_sentence, s->judged, score, logp, err);
-    for (size_t i = 0; status == WR_OK && i < n; i++) {
-        s->cand[i].score = score[i];
-        s->cand[i].logp = logp[i];
-    }
-    return status;
-}
-
-static wr_status score_all(search *s, wr_error *err) {
-    if (s->o.method == WR_RECIPE_IWD) return weigh_all(s, err);
-    if (s->o.method == WR_RECIPE_NPD && s->o.rescorer != NULL) return rescore(s, err);
-    return WR_OK;
-}
-
 /* ---- results ---- */
 
-static int by_score(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    return x->number < y->number ? -1 : x->number > y->number;
-}
-
-/* Candidates of one sentence, best first; the same text at two lengths is told once. */
-static wr_status tell_sentence(search *s, candidate *c, size_t n, wr_error *err) {
-    qsort(c, n, sizeof *c, by_score);
-    wr_status status = WR_OK;
-    size_t told = 0;
-    for (size_t i = 0; status == WR_OK && i < n && told < (size_t)s->o.nbest; i++) {
-        bool known = false;
-        for (size_t k = 0; k < i && !known; k++)
-            known = same_text(s, &c[k], &c[i]);
-        if (known) continue;
-        status = wr__results_add(&s->results, s->order[s->first + (size_t)c->sentence],
-                                 s->pool + c[i].at, c[i].n, c[i].score, c[i].logp, err);
-        told++;
-    }
-    return status;
-}
-
 static wr_status tell_all(search *s, wr_error *err) {
-    wr_status status = WR_OK;
-    for (size_t at = 0, n; status == WR_OK && at < s->n_cand; at += n) {
-        for (n = 1; at + n < s->n_cand && s->cand[at + n].sentence == s->cand[at].sentence;)
-            n++;
-        status = tell_sentence(s, s->cand + at, n, err);
+    if (!wr_grow(&s->ranked, &s->cap_ranked, s->n_cand, sizeof *s->ranked))
+        return wr_fail_memory(err, "candidates", s->n_cand * sizeof *s->ranked);
+    for (size_t i = 0; i < s->n_cand; i++) {
+        const candidate *c = &s->cand[i];
+        s->ranked[i] = (wr__ranked){.sentence = s->order[s->first + (size_t)c->sentence],
+                                    .id = s->pool + c->at,
+                                    .n = c->n,
+                                    .score = c->score,
+                                    .logp = c->logp,
+                                    .number = c->number};
     }
-    return status;
+    const wr_rescorer *judge = s->o.method == WR_RECIPE_NPD ? s->o.rescorer : NULL;
+    return wr__ranking_tell(&s->results, s->ranked, s->n_cand, judge, err);
 }
 
 /* ---- the whole ---- */
@@ -398,9 +348,10 @@ static wr_status search_batch(search *s, int32_t *length, double *logp, wr_error
     wr_status status = encode(s, err);
     if (status == WR_OK) status = list_candidates(s, length, logp, err);
     if (status == WR_OK) status = decode_all(s, err);
-    if (status != WR_OK) return status;
-    drop_doubles(s);
-    status = score_all(s, err);
+    if (status == WR_OK && s->o.method == WR_RECIPE_IWD) {
+        drop_doubles(s);
+        status = weigh_all(s, err);
+    }
     return status == WR_OK ? tell_all(s, err) : status;
 }
 
@@ -429,9 +380,7 @@ static void release(search *s) {
     free(s->cand);
     free(s->pool);
     free(s->row);
-    free(s->judged_sentence);
-    free(s->judged);
-    free(s->judged_score);
+    free(s->ranked);
 }
 
 wr_status wr_flowseq_search(wr_flowseq_decoder *d, const wr_sentence *src, size_t n,

@@ -186,6 +186,21 @@ static void read_numbers(const wr_tensor *in, const sentence *s, double *u) {
         u[t] = get(&in[NUMBERS], s->b * s->T + t);
 }
 
+typedef void (*sentence_fn)(const wr_tensor *in, const sentence *s, desk *d);
+
+static wr_status each_sentence(const wr_tensor *in, const wr_tensor *out, sentence_fn give_words,
+                               size_t workspace, wr_error *err) {
+    desk d = {0};
+    wr_status status = desk_open(&d, in[NUMBERS].dim[1], workspace, err);
+    if (status != WR_OK) return status;
+    for (int64_t b = 0; b < in[NUMBERS].dim[0]; b++) {
+        sentence s = begin_sentence(in, out, b);
+        give_words(in, &s, &d);
+    }
+    free(d.memory);
+    return WR_OK;
+}
+
 /* ---- CMLM ---- */
 
 static void mask_sentence(const wr_tensor *in, const sentence *s, desk *d) {
@@ -210,15 +225,7 @@ static wr_status run_mask(void *context, int n_in, const wr_tensor *in, int n_ou
     (void)n_in;
     (void)n_out;
     (void)threads;
-    desk d = {0};
-    wr_status status = desk_open(&d, in[NUMBERS].dim[1], 0, err);
-    if (status != WR_OK) return status;
-    for (int64_t b = 0; b < in[NUMBERS].dim[0]; b++) {
-        sentence s = begin_sentence(in, out, b);
-        mask_sentence(in, &s, &d);
-    }
-    free(d.memory);
-    return WR_OK;
+    return each_sentence(in, out, mask_sentence, 0, err);
 }
 
 static const wr_host_fn MASK_WORDS = {
@@ -252,15 +259,7 @@ static wr_status run_glance(void *context, int n_in, const wr_tensor *in, int n_
     (void)n_in;
     (void)n_out;
     (void)threads;
-    desk d = {0};
-    wr_status status = desk_open(&d, in[NUMBERS].dim[1], 0, err);
-    if (status != WR_OK) return status;
-    for (int64_t b = 0; b < in[NUMBERS].dim[0]; b++) {
-        sentence s = begin_sentence(in, out, b);
-        glance_sentence(in, &s, &d);
-    }
-    free(d.memory);
-    return WR_OK;
+    return each_sentence(in, out, glance_sentence, 0, err);
 }
 
 static const wr_host_fn GLANCE = {
@@ -299,6 +298,7 @@ static void glance_frames_sentence(const wr_tensor *in, const sentence *s, desk 
     int64_t N = in[TGT].dim[1], C = in[LP].dim[2];
     const int32_t *tgt = (const int32_t *)in[TGT].data + s->b * N;
     int words = ((const int32_t *)in[TGT_LEN].data)[s->b], given = 0;
+    show_ends(in, s); /* also of a sentence that is given nothing */
     if (words < 1 || s->len < wr_ctc_least_positions(tgt, words)) return;
     double *lp = (double *)d->workspace;
     for (int t = 0; t < s->len; t++)
@@ -332,16 +332,8 @@ static wr_status run_glance_frames(void *context, int n_in, const wr_tensor *in,
     (void)threads;
     int64_t T = in[NUMBERS].dim[1], C = in[LP].dim[2];
     size_t lp = (size_t)(T * C) * sizeof(double);
-    desk d = {0};
-    wr_status status = desk_open(&d, T, lp + wr_ctc_workspace((int)T, (int)in[TGT].dim[1]), err);
-    if (status != WR_OK) return status;
-    for (int64_t b = 0; b < in[NUMBERS].dim[0]; b++) {
-        sentence s = begin_sentence(in, out, b);
-        show_ends(in, &s);
-        glance_frames_sentence(in, &s, &d);
-    }
-    free(d.memory);
-    return WR_OK;
+    size_t workspace = lp + wr_ctc_workspace((int)T, (int)in[TGT].dim[1]);
+    return each_sentence(in, out, glance_frames_sentence, workspace, err);
 }
 
 static const wr_host_fn GLANCE_FRAMES = {.name = "glance_frames",

@@ -1,7 +1,7 @@
 /* nat_search.c: translating with a non-autoregressive model; see nat_decoder.h and
  * docs/decoding.md. */
 #include "models/nat_decoder_internal.h"
-#include "models/results.h"
+#include "models/ranking.h"
 #include "models/sentence_order.h"
 
 #include <math.h>
@@ -143,11 +143,8 @@ typedef struct search {
     wr_ctc_found *found; /* [beam] */
     double *frame;       /* [T, k], then [T] of the blank */
     size_t cap_frame;
-    /* of a rescoring */
-    size_t *judged_sentence;
-    wr_sentence *judged;
-    double *judged_score;
-    size_t cap_judged_sentence, cap_judged, cap_judged_score;
+    wr__ranked *ranked; /* the candidates when they are scored */
+    size_t cap_ranked;
 } search;
 
 /* ---- the batch ---- */
@@ -459,77 +456,19 @@ static wr_status search_all_frames(search *s, wr_error *err) {
 
 /* ---- the best ---- */
 
-static bool same_text(const search *s, const candidate *a, const candidate *b) {
-    return a->n == b->n &&
-           (a->n == 0 || memcmp(s->text + a->text, s->text + b->text, sizeof *s->text * a->n) == 0);
-}
-
-static void drop_doubles(search *s) {
-    size_t kept = 0, from = 0; /* those of the sentence begin at `from` */
+static wr_status tell_all(search *s, wr_error *err) {
+    if (!wr_grow(&s->ranked, &s->cap_ranked, s->n_cand, sizeof *s->ranked))
+        return wr_fail_memory(err, "candidates", s->n_cand * sizeof *s->ranked);
     for (size_t i = 0; i < s->n_cand; i++) {
         const candidate *c = &s->cand[i];
-        if (kept > 0 && s->cand[kept - 1].sentence != c->sentence) from = kept;
-        bool known = false;
-        for (size_t k = from; k < kept && !known; k++)
-            known = same_text(s, &s->cand[k], c);
-        if (!known) s->cand[kept++] = *c;
+        s->ranked[i] = (wr__ranked){.sentence = s->order[s->first + (size_t)c->sentence],
+                                    .id = s->text + c->text,
+                                    .n = c->n,
+                                    .score = c->score,
+                                    .logp = c->logp,
+                                    .number = c->number};
     }
-    s->n_cand = kept;
-}
-
-static wr_status rescore(search *s, wr_error *err) {
-    drop_doubles(s);
-    size_t n = s->n_cand;
-    if (!wr_grow(&s->judged_sentence, &s->cap_judged_sentence, n, sizeof *s->judged_sentence) ||
-        !wr_grow(&s->judged, &s->cap_judged, n, sizeof *s->judged) ||
-        !wr_grow(&s->judged_score, &s->cap_judged_score, 2 * n, sizeof *s->judged_score))
-        return wr_fail_memory(err, "candidates", n * sizeof *s->judged);
-    for (size_t i = 0; i < n; i++) {
-        const candidate *c = &s->cand[i];
-        s->judged_sentence[i] = s->order[s->first + (size_t)c->sentence];
-        s->judged[i] = (wr_sentence){.id = s->text + c->text, .n = c->n};
-    }
-    double *score = s->judged_score, *logp = score + n;
-    wr_status status = s->o.rescorer->score(s->o.rescorer->context, n, s->judged_sentence,
-                                            s->judged, score, logp, err);
-    for (size_t i = 0; status == WR_OK && i < n; i++) {
-        s->cand[i].score = score[i];
-        s->cand[i].logp = logp[i];
-    }
-    return status;
-}
-
-static int by_score(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    return x->number < y->number ? -1 : x->number > y->number;
-}
-
-/* Candidates of one sentence, best first; the same text is told once. */
-static wr_status tell_sentence(search *s, candidate *c, size_t n, wr_error *err) {
-    qsort(c, n, sizeof *c, by_score);
-    wr_status status = WR_OK;
-    size_t told = 0;
-    for (size_t i = 0; status == WR_OK && i < n && told < (size_t)s->o.nbest; i++) {
-        bool known = false;
-        for (size_t k = 0; k < i && !known; k++)
-            known = same_text(s, &c[k], &c[i]);
-        if (known) continue;
-        status = wr__results_add(&s->results, s->order[s->first + (size_t)c->sentence],
-                                 s->text + c[i].text, c[i].n, c[i].score, c[i].logp, err);
-        told++;
-    }
-    return status;
-}
-
-static wr_status tell_all(search *s, wr_error *err) {
-    wr_status status = WR_OK;
-    for (size_t at = 0, n; status == WR_OK && at < s->n_cand; at += n) {
-        for (n = 1; at + n < s->n_cand && s->cand[at + n].sentence == s->cand[at].sentence;)
-            n++;
-        status = tell_sentence(s, s->cand + at, n, err);
-    }
-    return status;
+    return wr__ranking_tell(&s->results, s->ranked, s->n_cand, s->o.rescorer, err);
 }
 
 /* ---- the whole ---- */
@@ -543,7 +482,6 @@ static wr_status search_batch(search *s, wr_error *err) {
         if (status == WR_OK) status = decode_all(s, err);
         if (status == WR_OK) status = finish_all(s, err);
     }
-    if (status == WR_OK && s->o.rescorer != NULL) status = rescore(s, err);
     return status == WR_OK ? tell_all(s, err) : status;
 }
 
@@ -580,9 +518,7 @@ static void release(search *s) {
     free(s->row);
     free(s->found);
     free(s->frame);
-    free(s->judged_sentence);
-    free(s->judged);
-    free(s->judged_score);
+    free(s->ranked);
 }
 
 wr_status wr_nat_search(wr_nat_decoder *d, const wr_sentence *src, size_t n,
