@@ -52,6 +52,7 @@ static bool refuse(const layer *l, uint32_t id, const char *what, const char *wh
 
 static bool params_fit(const layer *l) {
     const wr__stream *s = &l->conditioner;
+    WR_ASSERT(s->region.varies != NULL && s->seen != NULL);
     if (s->reach == WR__LATER)
         return refuse(l, s->culprit, "the conditioner reads later positions", s->reason);
     for (int i = 0; i < l->n_params && s->reach == WR__STEPS; i++) {
@@ -68,6 +69,7 @@ static bool params_fit(const layer *l) {
 
 static bool transform_fits(const layer *l) {
     const wr__stream *s = &l->transform;
+    WR_ASSERT(l->conditioner.region.varies != NULL && s->region.varies != NULL && s->seen != NULL);
     if (s->reach != WR__STEPS)
         return refuse(l, s->culprit, "the transform does not work position by position", s->reason);
     for (uint32_t id = 1; id < s->region.n; id++)
@@ -87,6 +89,7 @@ static bool look_at_conditioner(layer *l, const wr *given) {
 }
 
 static bool look_at_transform(layer *l, const wr *given) {
+    WR_ASSERT(l->conditioner.region.varies != NULL);
     l->n_from = 0;
     l->from[l->n_from++] = l->x;
     for (int i = 0; i < l->n_params; i++)

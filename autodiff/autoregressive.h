@@ -35,7 +35,7 @@ typedef struct wr_autoregressive_layer {
 
 /* y, of x's type. A conditioner that reads position t or later ones is a mistake, named with the
  * row that does it, as far as rows are known; wr_check_bijection finds the rest. */
-wr wr_autoregressive_at(wr_loc loc, const wr_autoregressive_layer *layer);
+wr wr_autoregressive_at(wr_loc loc, const wr_autoregressive_layer *o);
 /* wr_autoregressive(.x = x, .lengths = lengths, .conditioner = f, .context = &weights) */
 #define wr_autoregressive(...)                                                                     \
     wr_autoregressive_at(WR_HERE, &(wr_autoregressive_layer){__VA_ARGS__})

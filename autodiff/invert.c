@@ -284,7 +284,7 @@ static bool solve(inverter *v, const wr *ys, wr *log_det) {
         wr__inverse_release(v);
         solve_once(v, ys);
     }
-    if (v->ok && v->terms) {
+    if (v->ok && v->terms && log_det != NULL) {
         *log_det = wr__ledger_sum(v);
         v->ok = v->ok && !wr_is_poison(*log_det);
     }

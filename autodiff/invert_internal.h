@@ -122,7 +122,7 @@ wr wr__parts_slice(struct wr__inverter *v, uint32_t slice);
 typedef struct wr__place_of_data {
     uint32_t mask;    /* of its valid positions, over its first axes; 0: all are */
     const char *lost; /* why the mask is not known */
-    int8_t batch;     /* the axis of the batch, -1: mixed with others */
+    int16_t batch;    /* the axis of the batch, -1: mixed with others */
     bool merged;      /* that axis is the batch times something inside it */
 } wr__place_of_data;
 /* Is there padding anywhere? */

@@ -200,7 +200,7 @@ static void through_reshape(const inverter *v, uint32_t id, place *p) {
 static void through_transpose(const inverter *v, uint32_t id, place *p) {
     int from = p->batch;
     for (int i = 0; i < wr_rank(handle(v, id)); i++)
-        if (attribute(v, id, i) == from) p->batch = (int8_t)i;
+        if (attribute(v, id, i) == from) p->batch = (int16_t)i;
 }
 
 /* Does a product sum over this axis of operand k? */
@@ -224,7 +224,7 @@ static void batch_behind(const inverter *v, uint32_t id, int k, place *p) {
         if (is_summed(v, id, k, p->batch))
             p->batch = -1;
         else if (swaps) /* the last two axes change places */
-            p->batch = (int8_t)(2 * rank - 3 - p->batch);
+            p->batch = (int16_t)(2 * rank - 3 - p->batch);
     } else if (axis_of(v, id) == p->batch ||
                wr_rank(handle(v, id)) != wr_rank(handle(v, operand(v, id, k)))) {
         p->batch = -1;

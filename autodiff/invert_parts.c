@@ -29,7 +29,7 @@ static bool collect(inverter *v, uint32_t node, tiling *t) {
     *t = (tiling){.size = wr_dim_of((wr){v->g, node}, newest(v, node)->axis)};
     for (const wr__part *p = newest(v, node); p != NULL; p = before(v, p))
         t->n++;
-    t->part = malloc(sizeof *t->part * (size_t)t->n);
+    t->part = calloc((size_t)t->n, sizeof(const wr__part *));
     if (t->part == NULL) {
         wr_no_memory(v->g);
         return v->ok = false;
@@ -46,13 +46,17 @@ static void swap(tiling *t, int a, int b) {
     t->part[b] = p;
 }
 
+static bool begins_at(const inverter *v, const wr__part *p, wr_dim at) {
+    WR_ASSERT(p != NULL);
+    return p->step == 1 && wr_dim_eq(v->g, p->start, at);
+}
+
 /* One after the other from 0 to the end of the axis? Sorts the parts so. */
 static bool is_chain(const inverter *v, tiling *t) {
     wr_dim at = wr_n(0);
     for (int i = 0; i < t->n; i++) {
         int next = i;
-        while (next < t->n &&
-               !(t->part[next]->step == 1 && wr_dim_eq(v->g, t->part[next]->start, at)))
+        while (next < t->n && !begins_at(v, t->part[next], at))
             next++;
         if (next == t->n) return false;
         swap(t, i, next);

@@ -21,7 +21,7 @@ typedef enum wr__reach {
 
 /* Of a node that varies. */
 typedef struct wr__seen {
-    int8_t axis;    /* of time */
+    int16_t axis;   /* of time */
     bool remembers; /* its step form carries a state */
     int16_t head;   /* only the first T - head positions are there (in front of a shift) */
     int32_t lag;

@@ -48,7 +48,7 @@ static bool merge(const wr__stream *s, uint32_t id, bool right, wr__seen *out) {
     for (int k = 0; k < operands(s, id); k++) {
         if (!varies(s, id, k)) continue;
         wr__seen x = seen_in(s, id, k);
-        if (right) x.axis = (int8_t)(x.axis + rank - wr_rank(in_of(s, id, k)));
+        if (right) x.axis = (int16_t)(x.axis + rank - wr_rank(in_of(s, id, k)));
         if (first) {
             *out = (wr__seen){.axis = x.axis, .head = x.head, .lag = x.lag};
         } else {
@@ -121,7 +121,7 @@ static wr__reach look_reduce(wr__stream *s, uint32_t id, wr__seen *out) {
     int64_t from = attr_of(s, id, 0), to = attr_of(s, id, 1);
     look_same(s, id, out);
     if (out->axis >= from && out->axis < to) return later(s, "it reduces over positions");
-    if (out->axis >= to) out->axis = (int8_t)(out->axis - (to - from));
+    if (out->axis >= to) out->axis = (int16_t)(out->axis - (to - from));
     return WR__STEPS;
 }
 
@@ -139,13 +139,13 @@ static wr__reach look_reshape(wr__stream *s, uint32_t id, wr__seen *out) {
     if (axis < wr_rank(y) && same_dims(x, 0, y, 0, axis + 1)) return WR__STEPS;
     if (behind > wr_rank(y) || !same_dims(x, axis, y, wr_rank(y) - behind, behind))
         return wr__stream_because(s, WR__NOT_KNOWN, "it merges the axis of time with others");
-    out->axis = (int8_t)(wr_rank(y) - behind);
+    out->axis = (int16_t)(wr_rank(y) - behind);
     return WR__STEPS;
 }
 
 static wr__reach look_broadcast(wr__stream *s, uint32_t id, wr__seen *out) {
     look_same(s, id, out);
-    out->axis = (int8_t)(out->axis + wr_rank((wr){s->g, id}) - wr_rank(in_of(s, id, 0)));
+    out->axis = (int16_t)(out->axis + wr_rank((wr){s->g, id}) - wr_rank(in_of(s, id, 0)));
     return WR__STEPS;
 }
 
@@ -153,7 +153,7 @@ static wr__reach look_transpose(wr__stream *s, uint32_t id, wr__seen *out) {
     look_same(s, id, out);
     int axis = out->axis;
     for (int i = 0; i < wr_rank((wr){s->g, id}); i++)
-        if (attr_of(s, id, i) == axis) out->axis = (int8_t)i;
+        if (attr_of(s, id, i) == axis) out->axis = (int16_t)i;
     return WR__STEPS;
 }
 
@@ -363,7 +363,7 @@ static wr__reach look_scan(wr__stream *s, uint32_t id, wr__seen *out) {
     if (attr_of(s, id, WR__SCAN_REVERSE) != 0) return later(s, "it runs from the end");
     if (b->n_out == 0) return later(s, "its results come after all positions");
     if (!wr_dim_eq(s->g, steps, s->steps)) return unknown(s);
-    *out = (wr__seen){.axis = (int8_t)b->out_axis[0], .lag = INT32_MAX};
+    *out = (wr__seen){.axis = (int16_t)b->out_axis[0], .lag = INT32_MAX};
     for (int k = 0; k < operands(s, id); k++) {
         int step = k - b->n_carry;
         bool stepped = step >= 0 && step < b->n_step;
@@ -479,6 +479,6 @@ wr__reach wr__stream_output(const wr__stream *s, uint32_t id, int k, wr__seen fi
     if (op != &wr_op_scan) return WR__STEPS;
     const wr__scan_body *b = body_of(s, id);
     if (k >= b->n_out) return WR__LATER;
-    out->axis = (int8_t)b->out_axis[k];
+    out->axis = (int16_t)b->out_axis[k];
     return WR__STEPS;
 }

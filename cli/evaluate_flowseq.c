@@ -33,8 +33,9 @@ wr_status wr__evaluate_check_line(const wr_evaluation *e, int side, size_t line,
 /* ---- sentences as the model sees them ---- */
 
 typedef struct whole {
-    wr_sentence *sentence[SIDES];
-    int32_t *id[SIDES]; /* NULL: the sentences are those of the evaluation */
+    const wr_sentence *sentence[SIDES]; /* `own`, or those of the evaluation */
+    wr_sentence *own[SIDES];
+    int32_t *id[SIDES];
 } whole;
 
 static size_t whole_length(const wr_evaluation *e, int side, size_t i) {
@@ -47,17 +48,18 @@ static wr_status add_ends(const wr_evaluation *e, int side, whole *w, wr_error *
     size_t total = 0, at = 0;
     for (size_t i = 0; i < e->n; i++)
         total += whole_length(e, side, i);
-    w->sentence[side] = malloc(sizeof *w->sentence[side] * (e->n + 1));
+    w->own[side] = malloc(sizeof *w->own[side] * (e->n + 1));
     w->id[side] = malloc(sizeof *w->id[side] * (total + 1));
-    if (w->sentence[side] == NULL || w->id[side] == NULL)
+    if (w->own[side] == NULL || w->id[side] == NULL)
         return wr_fail_memory(err, "sentences", total * sizeof *w->id[side]);
     for (size_t i = 0; i < e->n; i++) {
         const wr_sentence *x = &e->sentence[side][i];
         size_t n = whole_length(e, side, i);
-        w->sentence[side][i] = (wr_sentence){.id = w->id[side] + at, .n = n};
+        w->own[side][i] = (wr_sentence){.id = w->id[side] + at, .n = n};
         for (size_t k = 0; k < n; k++)
             w->id[side][at++] = k < x->n ? x->id[k] : WR_EOS_ID;
     }
+    w->sentence[side] = w->own[side];
     return WR_OK;
 }
 
@@ -69,9 +71,9 @@ static wr_status whole_new(const wr_evaluation *e, whole *w, wr_error *err) {
     return status;
 }
 
-static void whole_free(const wr_evaluation *e, whole *w) {
-    for (int side = 0; side < SIDES && e->pairs != NULL; side++) {
-        if (w->id[side] != NULL) free(w->sentence[side]);
+static void whole_free(whole *w) {
+    for (int side = 0; side < SIDES; side++) {
+        free(w->own[side]);
         free(w->id[side]);
     }
 }
@@ -168,6 +170,7 @@ static void print_words(const wr_hypothesis *h) {
 static void print_sentences(const wr_evaluation *e, const measured *m) {
     printf("sentence\trecon\tlog_q\tlog_prior\tkl\tlogdet\tlength_nll\tlength1\tlength1_logp\t"
            "length2\tlength2_logp\treconstruction\tdecode_eps0\n");
+    WR_ASSERT(m->again.hyp != NULL && m->argmax.hyp != NULL);
     for (size_t i = 0; i < e->n; i++) {
         const wr_flowseq_terms *t = &m->terms[i];
         printf("%zu\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f", i, t->recon, t->log_q, t->log_prior,
@@ -212,6 +215,6 @@ wr_status wr__evaluate_flowseq(wr_evaluation *e, wr_error *err) {
     if (status == WR_OK && e->o->per_sentence) print_sentences(e, &m);
     if (status == WR_OK && !e->o->per_sentence) print_totals(e, &m);
     measured_free(&m);
-    whole_free(e, &w);
+    whole_free(&w);
     return status;
 }

@@ -213,6 +213,7 @@ uint32_t wr__node_copy(wr_graph *g, const wr_graph *from, uint32_t id, const uin
     wr_type type[WR_MAX_OUTPUTS];
     wr_attr attr[WR_MAX_ATTRS]; /* apart: `g` may be `from`, whose arrays then grow */
     int n_attr = wr_op_attr_count(x->op);
+    WR_ASSERT(x->n_out >= 1);
     if (n_attr > 0) memcpy(attr, &from->attr[x->attr], sizeof *attr * (size_t)n_attr);
     for (int k = 0; k < x->n_out; k++)
         type[k] = wr_type_of((wr){(wr_graph *)(uintptr_t)from, id + (uint32_t)k});

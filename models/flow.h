@@ -97,7 +97,7 @@ typedef struct wr_flow_recipe {
 wr_status wr_flow_parse(const wr_flow_recipe *recipe, wr_flow_stack *stack, wr_error *err);
 
 /* The first word of an item: its kind or its block. */
-const char *wr_flow_item_name(const wr_flow_item *item);
+const char *wr_flow_item_name(const wr_flow_item *x);
 /* Append an item as `prior.*` has it. */
 void wr_flow_item_print(const wr_flow_item *item, wr_str *out);
 

@@ -14,6 +14,7 @@ typedef struct side {
 /* The tokens of sentence i without what packing adds. */
 static wr_sentence tokens_of(const side *s, size_t i) {
     if (s->sentence != NULL) return s->sentence[i];
+    WR_ASSERT(s->row_len != NULL);
     return (wr_sentence){.id = s->rows + i * (size_t)s->width, .n = (size_t)s->row_len[i] - 1};
 }
 
@@ -61,7 +62,7 @@ static wr_status check_length(size_t n, size_t most, size_t number, const char *
 }
 
 static wr_status check(const packing *p, size_t i, wr_error *err) {
-    int max_len = p->o->max_len, unit = p->o->unit;
+    int max_len = p->o->max_len, unit = p->o->unit, most = max_len / unit * unit;
     wr_sentence x = tokens_of(&p->src, i);
     wr_status status = WR_OK;
     if (p->o->exact) status = check_exact(&x, i + 1, "source", 1, err);
@@ -71,8 +72,7 @@ static wr_status check(const packing *p, size_t i, wr_error *err) {
     wr_sentence y = tokens_of(&p->tgt, i);
     if (p->o->exact) status = check_exact(&y, i + 1, "target", unit, err);
     if (status == WR_OK)
-        status =
-            check_length(target_len(p, i), (size_t)(max_len / unit * unit), i + 1, "target", err);
+        status = check_length(target_len(p, i), (size_t)most, i + 1, "target", err);
     return status;
 }
 

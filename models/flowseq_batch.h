@@ -39,22 +39,21 @@ static inline size_t wr_flowseq_target_len(size_t n, int unit) {
     return n == 0 ? u : (n + u - 1) / u * u;
 }
 
-/* Pack sentences (ids without begin and end, unless packing.exact) in the order given. `tgt` may be
+/* Pack sentences (ids without begin and end, unless o->exact) in the order given. `tgt` may be
  * NULL (T = 0). The memory of an earlier batch is used again. Errors: WR_ERR_INPUT for a sentence
  * (named by its number from 1) beyond max_len, and with `exact` for an empty one, one that contains
  * WR_PAD_ID, or a target whose length is no multiple of U; WR_ERR_MEMORY. */
 wr_status wr_flowseq_batch_make(const wr_sentence *src, const wr_sentence *tgt, size_t count,
-                                const wr_flowseq_packing *packing, wr_flowseq_batch *out,
-                                wr_error *err);
+                                const wr_flowseq_packing *o, wr_flowseq_batch *out, wr_error *err);
 
 /* The checks alone. */
 wr_status wr_flowseq_batch_check(const wr_sentence *src, const wr_sentence *tgt, size_t count,
-                                 const wr_flowseq_packing *packing, wr_error *err);
+                                 const wr_flowseq_packing *o, wr_error *err);
 
 /* The same from a batch of the data pipeline, whose `src` ends in an end of sentence and whose
  * `tgt_out` does, too (`exact` is not for it). */
-wr_status wr_flowseq_batch_of(const wr_batch *b, const wr_flowseq_packing *packing,
-                              wr_flowseq_batch *out, wr_error *err);
+wr_status wr_flowseq_batch_of(const wr_batch *b, const wr_flowseq_packing *o, wr_flowseq_batch *out,
+                              wr_error *err);
 void wr_flowseq_batch_free(wr_flowseq_batch *batch);
 
 /* Feeds `src`, `src_len`, and with targets `tgt`, `tgt_len`, pointing into the batch; returns how

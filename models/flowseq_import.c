@@ -33,7 +33,7 @@ static wr_status names_of(const wr_flowseq_state *state, names *names, wr_error 
     if (names->by_name == NULL) return wr_fail_memory(err, "a list of tensors", bytes);
     for (int i = 0; i < state->n; i++)
         names->by_name[i] = &state->tensor[i];
-    qsort(names->by_name, (size_t)state->n, sizeof *names->by_name, by_name);
+    qsort(names->by_name, (size_t)state->n, sizeof(const wr_flowseq_tensor *), by_name);
     return WR_OK;
 }
 
@@ -41,7 +41,7 @@ static const wr_flowseq_tensor *find(const names *names, const char *name) {
     wr_flowseq_tensor key = {.name = name};
     const wr_flowseq_tensor *at = &key;
     const wr_flowseq_tensor *const *found =
-        bsearch(&at, names->by_name, (size_t)names->n, sizeof *names->by_name, by_name);
+        bsearch(&at, names->by_name, (size_t)names->n, sizeof(const wr_flowseq_tensor *), by_name);
     return found == NULL ? NULL : *found;
 }
 
@@ -161,8 +161,11 @@ static wr_status list_wanted(job *j, wr_error *err) {
     for (size_t i = 0; i < j->map.n; i++) {
         const wr_flowseq_row *row = &j->map.row[i];
         bool again = false;
-        for (int k = j->n_wanted - 1; k >= 0 && k >= j->n_wanted - 4; k--)
-            again = again || strcmp(j->wanted[k].name, row->theirs) == 0;
+        for (int k = j->n_wanted - 1; k >= 0 && k >= j->n_wanted - 4; k--) {
+            const char *name = j->wanted[k].name;
+            WR_ASSERT(name != NULL);
+            again = again || strcmp(name, row->theirs) == 0;
+        }
         if (again) continue;
         wr_flowseq_tensor *t = &j->wanted[j->n_wanted++];
         t->name = row->theirs;

@@ -20,8 +20,8 @@ static int classes(const wr_flowseq *f) { return 2 * f->length_range + 1; }
 /* The unit of the lengths that are told apart in training. */
 static int class_unit(const wr_flowseq *f) { return f->pooled_lengths ? 1 : f->length_unit; }
 
-int wr_flowseq_class_length(const wr_flowseq *f, int src_len, int class) {
-    return class + src_len - f->length_range;
+int wr_flowseq_class_length(const wr_flowseq *f, int src_len, int index) {
+    return index + src_len - f->length_range;
 }
 
 int wr_flowseq_length_class(const wr_flowseq *f, int src_len, int tgt_len) {

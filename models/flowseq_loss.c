@@ -61,6 +61,7 @@ static void reconstruct(const wr_flowseq *f, const drawn *d, double smoothing, w
     wr features = wr_flowseq_decode(f, &d->source, d->z, d->len);
     wr_dim n = wr_dim_of(d->tgt, 0), t = wr_dim_of(d->tgt, 1), all = wr_dim_mul(g, n, t);
     wr logits = wr_flowseq_logits(f, wr_reshape(features, WR_DIMS(all, wr_n(f->dim))));
+    *loss = *nll = logits;
     WR_SCOPE (g, "loss") {
         wr_cross_entropy_out ce = wr_cross_entropy(logits, wr_reshape(d->tgt, WR_DIMS(all)),
                                                    wr_reshape(d->mask, WR_DIMS(all)), smoothing);

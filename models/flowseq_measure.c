@@ -59,6 +59,7 @@ static wr_status run_batch(pass *p, size_t count, wr_error *err) {
         if (tgt != NULL) tgt[i] = p->tgt[p->order[p->first + i]];
     }
     wr_flowseq_packing packing = wr__flowseq_packing(p->d, p->o.exact);
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): go_through() frees what `p` has */
     wr_status status = wr_flowseq_batch_make(src, tgt, count, &packing, &p->batch, err);
     if (status == WR_OK) status = wr__flowseq_begin(p->d, &p->batch, err);
     return status == WR_OK ? p->fn(p, err) : status;

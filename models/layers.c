@@ -41,7 +41,7 @@ wr wr_sinusoids(wr_graph *g, wr_dtype t, int max_len, int dim) {
     size_t n = (size_t)max_len * (size_t)dim;
     float *table = malloc(sizeof *table * n);
     double *wide = malloc(sizeof *wide * n);
-    wr x = {g, 0};
+    wr x;
     if (table != NULL && wide != NULL) {
         for (size_t i = 0; i < n; i++) {
             size_t position = i / (size_t)dim, k = i % (size_t)dim, pair = k / 2 * 2;

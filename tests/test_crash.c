@@ -122,7 +122,8 @@ static void become_child(int to, how way, bool in_a_loop) {
     dup2(to, STDERR_FILENO);
     for (int i = 0; i < 5; i++) /* a sanitizer's, cmocka's */
         signal(signals[i], SIG_DFL);
-    bool ok = wr_crash_handler(&err) == WR_OK && wr_crash_handler(&err) == WR_OK;
+    bool ok = wr_crash_handler(&err) == WR_OK;
+    ok = ok && wr_crash_handler(&err) == WR_OK; /* once more does no harm */
     if (ok) run_graph(way, in_a_loop);
     _exit(3);
 }

@@ -1,8 +1,8 @@
-/* test_messages.c: mistakes of users as they read them, whole, with the chain of callers: one file of
- * tests/golden_messages each. WEIR_WRITE_GOLDEN=1 writes the files; look at them then.
+/* test_messages.c: mistakes of users as they read them, whole, with the chain of callers: one file
+ * of tests/golden_messages each. WEIR_WRITE_GOLDEN=1 writes the files; look at them then.
  *
- * The user's code is said to be in /home/you/, with line numbers of its own, so that nothing else in
- * this file moves them. */
+ * The user's code is said to be in /home/you/, with line numbers of its own, so that nothing else
+ * in this file moves them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -385,7 +385,7 @@ static void run(wr_graph *g, wr y, const wr_session_options *o, int n, const wr_
     wr_session *s = NULL;
     wr_status status = wr_program_new(g, 1, &y, NULL, &p, err);
     if (status == WR_OK) status = wr_session_new(o, &s, err);
-    if (status == WR_OK) status = wr_session_run(s, p, n, feed, err);
+    if (status == WR_OK) (void)wr_session_run(s, p, n, feed, err); /* `err` is looked at */
     wr_session_free(s);
     wr_program_free(p);
 }

@@ -240,7 +240,8 @@ static size_t live_peak(flow_options o) {
 /* What one more layer must hold: the gradient of its weight and numbers per sentence. */
 static void check_growth(enum way way, const wr_pass *const *passes) {
     size_t at[4]; /* 4, 8, 16, 32 layers */
-    double must = 8.0 * (D / 2 * HIDDEN + 8 * B), value = 8.0 * B * T * D;
+    enum { HALF = D / 2 };
+    double must = 8.0 * (HALF * HIDDEN + 8 * B), value = 8.0 * B * T * D;
     for (int i = 0; i < 4; i++)
         at[i] = live_peak((flow_options){4 << i, way, 0.1, passes});
     print_message("way %d%s: %zu, %zu, %zu, %zu bytes\n", (int)way, passes == NULL ? "" : ", fused",

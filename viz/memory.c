@@ -116,7 +116,8 @@ static int by_bytes(const void *left, const void *right) {
 /* Buffers take whole units in the arena (the planner counts its peak so, too). */
 static double taken(size_t bytes) {
     enum { UNIT = 256 };
-    return (double)((bytes + UNIT - 1) / UNIT * UNIT);
+    size_t units = (bytes + UNIT - 1) / UNIT;
+    return (double)(units * UNIT);
 }
 
 static bool sum_steps(wr__memory *m) {

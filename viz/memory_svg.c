@@ -77,7 +77,8 @@ static void add_legend_entry(const page *p, size_t at, double top, const char *n
                              const char *fill, double peak) {
     double column = (WIDTH - 2.0 * MARGIN) / LEGEND_COLUMNS;
     double x = MARGIN + column * (double)(at % LEGEND_COLUMNS);
-    double y = top + LINE * (double)(at / LEGEND_COLUMNS) + 11;
+    size_t line = at / LEGEND_COLUMNS;
+    double y = top + LINE * (double)line + 11;
     wr_str text = {0};
     wr__svg_rect(p->out, x, y - 9, 12, 11, fill);
     wr__memory_print_bytes(&text, peak);
@@ -91,8 +92,8 @@ static void add_legend_entry(const page *p, size_t at, double top, const char *n
 static size_t legend_entries(const page *p) { return p->series + has_rest(p); }
 
 static double legend_height(const page *p) {
-    return HEAD + 8 + LINE * (double)((legend_entries(p) + LEGEND_COLUMNS - 1) / LEGEND_COLUMNS) +
-           10;
+    size_t lines = (legend_entries(p) + LEGEND_COLUMNS - 1) / LEGEND_COLUMNS;
+    return HEAD + 8 + LINE * (double)lines + 10;
 }
 
 static void add_legend(const page *p, double top) {
@@ -244,7 +245,7 @@ static void add_peak(const page *p, double top, double bottom) {
 }
 
 static void add_areas(const page *p, double top) {
-    int step[COLUMNS], columns;
+    int step[COLUMNS] = {0}, columns = 0;
     double base[COLUMNS] = {0};
     wr__axis up;
     choose_columns(p->m, step, &columns);
