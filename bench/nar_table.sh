@@ -6,9 +6,13 @@
 #   UPDATES          of each training
 #   TEST             a pair of files TEST.src and TEST.ref
 #   ROW              only these rows; without it all
+# From the environment:
+#   THREADS          of each process (2)
+#   SETTINGS         KEY=VALUE of every recipe, apart by spaces: another size, another seed
+#   STAGES           "train", "measure" or both; times are worth something on an idle machine only
 # Prints the table at the end (and writes OUT/table.md). Training goes on where it was stopped.
 set -euo pipefail
-[ $# -ge 7 ] || { sed -n '2,9p' "$0"; exit 2; }
+[ $# -ge 7 ] || { sed -n '2,13p' "$0"; exit 2; }
 weir=$1 recipes=$2 data=$3 distilled=$4 out=$5 updates=$6
 shift 6
 tests=()
@@ -18,6 +22,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 [ $# -eq 0 ] || shift
 threads=${THREADS:-2}
+read -r -a settings <<< "${SETTINGS:-}"
+stages=${STAGES:-train measure}
 mkdir -p "$out"
 
 # name | dataset | settings of training
@@ -57,7 +63,7 @@ train() { # ROW RECIPE DATASET SETTINGS...
     shift 3
     [ ! -e "$out/$row.done" ] || return 0
     local options=()
-    for s in "$@"; do options+=(--set "$s"); done
+    for s in "${settings[@]}" "$@"; do options+=(--set "$s"); done
     echo "weir train $recipe --data $set --out $out/$row --max-updates $updates ${options[*]}" |
         tee "$out/$row.command" >&2
     "$weir" train "$recipes/$recipe" --data "$set" --out "$out/$row" --resume --threads "$threads" \
@@ -112,11 +118,16 @@ measure() { # NAME ROW OPTIONS...: a line of the table
     cat "$file"
 }
 
-while IFS='|' read -r row set settings; do
+while IFS='|' read -r row set own; do
     # shellcheck disable=SC2086 # settings are words
-    wanted "$row" "$@" && train "$row" nat-small.yaml "$set" $settings
+    if [[ $stages == *train* ]] && wanted "$row" "$@"; then
+        train "$row" nat-small.yaml "$set" $own
+    fi
 done <<< "$rows"
-wanted transformer "$@" && train transformer transformer-small-multi30k.yaml "$data"
+if [[ $stages == *train* ]] && wanted transformer "$@"; then
+    train transformer transformer-small-multi30k.yaml "$data"
+fi
+[[ $stages == *measure* ]] || exit 0
 
 {
     head="| |" rule="|---|"
