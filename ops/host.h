@@ -6,10 +6,10 @@
  *
  * It must be a function in the sense of mathematics: the same operands give the same results, for
  * otherwise runs are not repeatable. Equal nodes are one node, a node that nobody reads is dropped,
- * and one may be computed twice (recomputed scopes), so a call count means nothing. It is called by
- * the thread that runs the session, one call at a time; when several sessions share it, they may
- * call it at once, so what `context` points to is then read only or guarded. It keeps no pointer to
- * a tensor beyond the call. */
+ * and one may be computed twice (recomputed scopes), so a call count means nothing. A session makes
+ * one call at a time, from the thread that runs it, or on CUDA from one of the driver's, where it
+ * may not use CUDA; when several sessions share it, they may call it at once, so what `context`
+ * points to is then read only or guarded. It keeps no pointer to a tensor beyond the call. */
 #ifndef WEIR_OPS_HOST_H
 #define WEIR_OPS_HOST_H
 

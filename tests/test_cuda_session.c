@@ -168,31 +168,42 @@ static wr_status add_one(void *context, int n_in, const wr_tensor *in, int n_out
 static void test_host_rows(void **state) {
     (void)state;
     if (!EMULATED) skip();
-    int calls = 0;
-    wr_host_fn fn = {
-        .name = "one more", .n_out = 1, .context = &calls, .shape = same_shape, .run = add_one};
-    wr_graph *g = wr_graph_new();
-    wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2), wr_n(3))), y = wr_scale(x, 2);
-    wr out = wr_square(wr_host(&fn, 1, &y));
-    wr_program *p = NULL;
-    wr_error err = {0};
-    assert_int_equal(wr_program_new(g, 1, &out, wr_standard_passes(), &p, &err), WR_OK);
-    wr_session *s = open_session((wr_session_options){.device = "cuda"});
-    float data[6] = {0};
-    for (int i = 0; i < 3; i++) {
-        data[5] = (float)i;
+    for (int deferred = 0; deferred < 2; deferred++) {
+        int calls = 0;
+        wr_host_fn fn = {
+            .name = "one more", .n_out = 1, .context = &calls, .shape = same_shape, .run = add_one};
+        wr_graph *g = wr_graph_new();
+        wr x = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(2), wr_n(3))), y = wr_scale(x, 2);
+        wr out = wr_square(wr_host(&fn, 1, &y));
+        wr_program *p = NULL;
+        wr_error err = {0};
+        assert_int_equal(wr_program_new(g, 1, &out, wr_standard_passes(), &p, &err), WR_OK);
+        wr_session *s = open_session((wr_session_options){.device = "cuda", .deferred = deferred});
+        float data[6] = {0};
+        uint64_t graphs = EMULATOR.counts().graphs;
+        for (int i = 0; i < 4; i++) {
+            data[5] = (float)i;
+            run(s, p, data, 2);
+            const float *got = wr_session_output(s, 0)->data;
+            assert_true(got[0] == 1.0f && got[5] == (float)((2 * i + 1) * (2 * i + 1)));
+        }
+        assert_int_equal(calls, 4);
+        if (!EMULATOR.real) assert_int_equal(EMULATOR.counts().graphs, graphs + 3);
+        data[0] = 1000; /* the function fails: told once, with the node's line */
+        wr_feed feed = {.name = "x", .data = data, .rank = 2, .dim = {2, 3}};
+        wr_status status = wr_session_run(s, p, 1, &feed, &err);
+        if (deferred) assert_int_equal(status, WR_OK);
+        if (deferred) status = wr_session_wait(s, &err);
+        assert_int_equal(status, WR_ERR_INPUT);
+        assert_non_null(strstr(err.text, "too large"));
+        assert_non_null(strstr(err.text, "test_cuda_session.c:"));
+        data[0] = 0;
         run(s, p, data, 2);
-        const float *got = wr_session_output(s, 0)->data;
-        assert_true(got[0] == 1.0f && got[5] == (float)((2 * i + 1) * (2 * i + 1)));
+        assert_true(((const float *)wr_session_output(s, 0)->data)[0] == 1.0f);
+        wr_session_free(s);
+        wr_program_free(p);
+        wr_graph_free(g);
     }
-    assert_int_equal(calls, 3);
-    data[0] = 1000;
-    wr_feed feed = {.name = "x", .data = data, .rank = 2, .dim = {2, 3}};
-    assert_int_equal(wr_session_run(s, p, 1, &feed, &err), WR_ERR_INPUT);
-    assert_non_null(strstr(err.text, "too large"));
-    wr_session_free(s);
-    wr_program_free(p);
-    wr_graph_free(g);
 }
 
 /* ---- refusals ---- */

@@ -63,6 +63,14 @@ struct wr_cuda_fault {
     long long value, limit;
 };
 
+/* The first failure of a function on the host since failures were last looked at. Written by a
+ * thread of CUDA's in the order of the stream, read when all of the stream's work is done. */
+struct wr_cuda_host_failure {
+    unsigned long long site; /* 0: none */
+    wr_status status;
+    wr_error error;
+};
+
 struct wr_cuda_blas;
 
 /* The state behind the wr_device. */
@@ -71,6 +79,7 @@ struct wr_cuda_state {
     cudaStream_t stream;
     wr_cuda_key *key;
     wr_cuda_fault *fault;
+    wr_cuda_host_failure *host_failure;
     wr_cuda_blas *blas;
     unsigned long long site; /* of the step being launched */
     int processors,

@@ -218,6 +218,7 @@ cudaError_t make_parts(wr_cuda_machine *m) {
         error = cudaMallocHost(reinterpret_cast<void **>(&m->seen_fault), sizeof *m->seen_fault);
     if (error != cudaSuccess) return error;
     *m->seen_fault = wr_cuda_fault{};
+    m->host_failure = &m->failed_on_host;
     error = cudaMemsetAsync(m->fault, 0, sizeof *m->fault, m->stream);
     return error == cudaSuccess ? cudaStreamSynchronize(m->stream) : error;
 }

@@ -70,6 +70,16 @@ const char *fault_text(int kind) {
     }
 }
 
+/* The message in `err` with the node of the step behind it. */
+wr_status tell_site(wr_cuda_machine *m, unsigned long long site, wr_status status, wr_error *err) {
+    const unsigned long long serial = site >> STEP_BITS;
+    const int step = static_cast<int>(site & ((1ull << STEP_BITS) - 1)) - 1;
+    for (const wr_cuda_record *r = m->records; r != NULL; r = r->next)
+        if (r->serial == serial && step >= 0 && step < r->plan->n_steps)
+            return m->services->step_failed(r->plan, &r->plan->step[step], status, err);
+    return status;
+}
+
 wr_status tell_fault(wr_cuda_machine *m, const wr_cuda_fault *f, wr_error *err) {
     char text[160];
 #pragma GCC diagnostic push
@@ -77,16 +87,21 @@ wr_status tell_fault(wr_cuda_machine *m, const wr_cuda_fault *f, wr_error *err) 
     snprintf(text, sizeof text, fault_text(f->kind), f->value, f->limit);
 #pragma GCC diagnostic pop
     m->services->fail(err, WR_ERR_INPUT, "%s", text);
-    const unsigned long long serial = f->site >> STEP_BITS;
-    const int step = static_cast<int>(f->site & ((1ull << STEP_BITS) - 1)) - 1;
-    for (const wr_cuda_record *r = m->records; r != NULL; r = r->next)
-        if (r->serial == serial && step >= 0 && step < r->plan->n_steps)
-            return m->services->step_failed(r->plan, &r->plan->step[step], WR_ERR_INPUT, err);
-    return WR_ERR_INPUT;
+    return tell_site(m, f->site, WR_ERR_INPUT, err);
 }
 
-/* After everything is done: what kernels told since the last time. Without `err` it is kept. */
+wr_status tell_host_failure(wr_cuda_machine *m, wr_error *err) {
+    const wr_cuda_host_failure f = m->failed_on_host;
+    m->failed_on_host = wr_cuda_host_failure{};
+    m->services->fail(err, f.status, "%s", f.error.text);
+    return tell_site(m, f.site, f.status, err);
+}
+
+/* After everything is done: what kernels and host functions told since the last time. Without `err`
+ * it is kept. */
 wr_status look_at_fault(wr_cuda_machine *m, wr_error *err) {
+    if (m->failed_on_host.site != 0)
+        return err != NULL ? tell_host_failure(m, err) : m->failed_on_host.status;
     const wr_cuda_fault f = *m->seen_fault;
     if (f.site == 0) return WR_OK;
     if (err == NULL) return WR_ERR_INPUT;

@@ -32,8 +32,9 @@ struct wr_cuda_machine : wr_cuda_state {
     int n_rows;
     cudaStream_t copies;
     wr_cuda_stage stage[2];
-    int turn, depth;           /* of stages; of plans inside plans */
-    wr_cuda_fault *seen_fault; /* pinned: what `fault` was */
+    int turn, depth;                     /* of stages; of plans inside plans */
+    wr_cuda_fault *seen_fault;           /* pinned: what `fault` was */
+    wr_cuda_host_failure failed_on_host; /* what `host_failure` points to */
     wr_cuda_record *records;
     unsigned long long serials;
     bool no_replay;
