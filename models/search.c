@@ -1,6 +1,7 @@
 /* search.c: greedy and beam search; see search.h, and docs/decoding.md for the algorithm. */
 #include "models/search.h"
 
+#include "models/search_internal.h"
 #include "models/sentence_order.h"
 
 #include <math.h>
@@ -41,7 +42,7 @@ double wr_search_score(const wr_search_options *o, double logp, int length) {
     return logp;
 }
 
-static wr_status check_options(const wr_search_options *o, wr_error *err) {
+wr_status wr__search_check(const wr_search_options *o, wr_error *err) {
     if (o->beam < 1 || o->nbest < 1 || o->nbest > o->beam)
         return wr_fail(err, WR_ERR_INPUT,
                        "%d translations of a beam of %d are asked for; allowed are a beam of at "
@@ -94,12 +95,6 @@ typedef struct beam {
     ended *done; /* [beam] best first */
 } beam;
 
-/* A word that could follow hypothesis `from`. */
-typedef struct candidate {
-    double logp;
-    int32_t from, token;
-} candidate;
-
 typedef struct search {
     wr_decoder *d;
     const wr_search_options *o;
@@ -115,7 +110,7 @@ typedef struct search {
     int n_beams;
     live *live_pool;
     ended *done_pool;
-    candidate *cand; /* [beam * (best + 1)] */
+    wr__candidate *cand; /* [beam * (best + 1)] */
     word *words;
     size_t n_words, cap_words;
     /* per row */
@@ -126,8 +121,8 @@ typedef struct search {
 
 /* ---- the candidates of a sentence ---- */
 
-static int by_logp(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
+int wr__candidate_order(const void *a, const void *b) {
+    const wr__candidate *x = a, *y = b;
     if (x->logp != y->logp) return x->logp > y->logp ? -1 : 1;
     if (x->from != y->from) return x->from < y->from ? -1 : 1;
     return x->token < y->token ? -1 : x->token > y->token;
@@ -139,21 +134,25 @@ static double extend(double logp, double logit, double total) {
     return logp + (step < 0 ? step : 0);
 }
 
+int wr__search_candidates(const wr_decoder_next *next, int64_t row, double logp, int32_t from,
+                          wr__candidate *out) {
+    int64_t best = next->id->dim[1];
+    double total = wr_real_value(next->total, row);
+    int n = 0;
+    out[n++] = (wr__candidate){extend(logp, wr_real_value(next->end, row), total), from, WR_EOS_ID};
+    for (int64_t k = row * best; k < (row + 1) * best; k++) {
+        int32_t token = ((const int32_t *)next->id->data)[k];
+        if (token == WR_PAD_ID || token == WR_BOS_ID || token == WR_EOS_ID) continue;
+        out[n++] = (wr__candidate){extend(logp, wr_real_value(next->value, k), total), from, token};
+    }
+    return n;
+}
+
 static int gather(search *s, const beam *b, int first_row, const wr_decoder_next *next) {
     int n = 0;
-    for (int i = 0; i < b->n_live; i++) {
-        int64_t row = first_row + i;
-        double logp = b->live[i].logp, total = wr_real_value(next->total, row);
-        s->cand[n++] =
-            (candidate){extend(logp, wr_real_value(next->end, row), total), i, WR_EOS_ID};
-        for (int64_t k = row * s->best; k < (row + 1) * s->best; k++) {
-            int32_t token = ((const int32_t *)next->id->data)[k];
-            if (token == WR_PAD_ID || token == WR_BOS_ID || token == WR_EOS_ID) continue;
-            s->cand[n++] =
-                (candidate){extend(logp, wr_real_value(next->value, k), total), i, token};
-        }
-    }
-    qsort(s->cand, (size_t)n, sizeof *s->cand, by_logp);
+    for (int i = 0; i < b->n_live; i++)
+        n += wr__search_candidates(next, first_row + i, b->live[i].logp, i, s->cand + n);
+    qsort(s->cand, (size_t)n, sizeof *s->cand, wr__candidate_order);
     return n;
 }
 
@@ -171,7 +170,7 @@ static void finish(const search *s, beam *b, const live *h, double logp, int len
 }
 
 /* A hypothesis with one more word. */
-static wr_status go_on(search *s, const candidate *c, const live *from, int first_row, live *to,
+static wr_status go_on(search *s, const wr__candidate *c, const live *from, int first_row, live *to,
                        wr_error *err) {
     if (s->n_words == UINT32_MAX ||
         !wr_grow(&s->words, &s->cap_words, s->n_words + 1, sizeof *s->words))
@@ -188,7 +187,7 @@ static wr_status choose(search *s, beam *b, int first_row, int n, int length, li
     int width = s->o->beam, n_fresh = 0;
     wr_status status = WR_OK;
     for (int i = 0; i < n && n_fresh < width && status == WR_OK; i++) {
-        const candidate *c = &s->cand[i];
+        const wr__candidate *c = &s->cand[i];
         const live *from = &b->live[c->from];
         if (c->token == WR_EOS_ID) {
             if (i < width) finish(s, b, from, c->logp, length);
@@ -222,15 +221,21 @@ static bool is_over(const search *s, const beam *b) {
     return b->done[s->o->nbest - 1].score >= bound(s, b);
 }
 
+wr_status wr__search_finite(const wr_decoder_next *next, int64_t row, size_t sentence,
+                            wr_error *err) {
+    if (isfinite(wr_real_value(next->total, row))) return WR_OK;
+    return wr_fail(err, WR_ERR_INPUT,
+                   "sentence %zu: the model's output is not finite; its parameters hold infinite "
+                   "or undefined numbers (--trap-nan names the row)",
+                   sentence + 1);
+}
+
 static wr_status check_finite(const beam *b, int first_row, const wr_decoder_next *next,
                               wr_error *err) {
-    for (int64_t row = first_row; row < first_row + b->n_live; row++)
-        if (!isfinite(wr_real_value(next->total, row)))
-            return wr_fail(err, WR_ERR_INPUT,
-                           "sentence %zu: the model's output is not finite; its parameters hold "
-                           "infinite or undefined numbers (--trap-nan names the row)",
-                           b->sentence + 1);
-    return WR_OK;
+    wr_status status = WR_OK;
+    for (int64_t row = first_row; status == WR_OK && row < first_row + b->n_live; row++)
+        status = wr__search_finite(next, row, b->sentence, err);
+    return status;
 }
 
 /* ---- results ---- */
@@ -275,38 +280,46 @@ static void point_at_ids(wr_translations *out, const size_t *first) {
 
 /* ---- one batch ---- */
 
-static int limit_of(const search *s, size_t src_tokens) {
-    int max_len = wr_decoder_model(s->d)->m.max_len;
-    double limit = floor(s->o->max_len_factor * (double)src_tokens) + s->o->max_len_extra;
+int wr__search_limit(const wr_decoder *d, const wr_search_options *o, size_t src_tokens) {
+    int max_len = wr_decoder_model(d)->m.max_len;
+    double limit = floor(o->max_len_factor * (double)src_tokens) + o->max_len_extra;
     if (limit > max_len) return max_len;
     return limit < 1 ? 1 : (int)limit;
 }
 
-static size_t src_tokens(const search *s, size_t sentence) {
-    size_t most = (size_t)wr_decoder_model(s->d)->m.max_len - 1;
-    return s->src[sentence].n < most ? s->src[sentence].n : most;
+size_t wr__search_src_tokens(const wr_decoder *d, const wr_sentence *src) {
+    size_t most = (size_t)wr_decoder_model(d)->m.max_len - 1;
+    return src->n < most ? src->n : most;
 }
 
-/* How many sentences from `at` on are decoded together: the first is the longest. */
-static size_t batch_size(const search *s, size_t at) {
-    size_t longest = src_tokens(s, s->order[at]);
-    size_t positions = longest + 1 + (size_t)limit_of(s, longest);
-    size_t sentence_bytes = positions * (size_t)s->o->beam * wr_decoder_position_bytes(s->d);
-    size_t count = s->o->cache_bytes / sentence_bytes;
+size_t wr__search_batch(const wr_decoder *d, const wr_search_options *o, const wr_sentence *first,
+                        size_t left) {
+    size_t longest = wr__search_src_tokens(d, first);
+    size_t positions = longest + 1 + (size_t)wr__search_limit(d, o, longest);
+    size_t sentence_bytes = positions * (size_t)o->beam * wr_decoder_position_bytes(d);
+    size_t count = o->cache_bytes / sentence_bytes;
     if (count < 1) count = 1;
-    if (count > (size_t)s->o->max_sentences) count = (size_t)s->o->max_sentences;
-    return count < s->n - at ? count : s->n - at;
+    if (count > (size_t)o->max_sentences) count = (size_t)o->max_sentences;
+    return count < left ? count : left;
+}
+
+wr_status wr__search_sources(const wr_decoder *d, wr_sentence *pick, size_t n, wr_batch *b,
+                             wr_error *err) {
+    for (size_t i = 0; i < n; i++)
+        pick[i].n = wr__search_src_tokens(d, &pick[i]);
+    size_t padded = (pick[0].n + SRC_MULTIPLE) / SRC_MULTIPLE * SRC_MULTIPLE;
+    bool fits = padded <= (size_t)wr_decoder_model(d)->m.max_len;
+    return wr_batch_make(pick, NULL, n, fits ? SRC_MULTIPLE : 1, b, err);
 }
 
 static wr_status make_batch(search *s, size_t at, size_t count, wr_error *err) {
     for (size_t i = 0; i < count; i++) {
-        size_t sentence = s->order[at + i], n = src_tokens(s, sentence);
+        size_t sentence = s->order[at + i], n = wr__search_src_tokens(s->d, &s->src[sentence]);
         s->pick[i] = s->src[sentence];
-        s->pick[i].n = n;
         if (n < s->src[sentence].n) s->out->truncated++;
         s->beam[i] = (beam){.sentence = sentence,
                             .src_len = (int32_t)n + 1,
-                            .limit = limit_of(s, n),
+                            .limit = wr__search_limit(s->d, s->o, n),
                             .n_live = 1,
                             .live = s->live_pool + i * (size_t)s->o->beam,
                             .done = s->done_pool + i * (size_t)s->o->beam};
@@ -316,10 +329,7 @@ static wr_status make_batch(search *s, size_t at, size_t count, wr_error *err) {
     s->n_beams = (int)count;
     s->n_rows = (int)count;
     s->n_words = NO_NODE + 1;
-    size_t longest = s->pick[0].n + SRC_MULTIPLE;
-    size_t padded = longest / SRC_MULTIPLE * SRC_MULTIPLE;
-    bool fits = padded <= (size_t)wr_decoder_model(s->d)->m.max_len;
-    return wr_batch_make(s->pick, NULL, count, fits ? SRC_MULTIPLE : 1, &s->batch, err);
+    return wr__search_sources(s->d, s->pick, count, &s->batch, err);
 }
 
 /* A source row that has the sentence already stays where it is, so that nothing is copied. */
@@ -428,7 +438,7 @@ static wr_status search_all(search *s, size_t *first, wr_error *err) {
                            ? wr_fail_memory(err, "search", sizeof *fresh * (size_t)s->o->beam)
                            : WR_OK;
     for (size_t at = 0; status == WR_OK && at < s->n;) {
-        size_t count = batch_size(s, at);
+        size_t count = wr__search_batch(s->d, s->o, &s->src[s->order[at]], s->n - at);
         status = search_batch(s, at, count, first, fresh, err);
         at += count;
         if (status == WR_OK && s->o->progress != NULL) s->o->progress(s->o->context, at, s->n);
@@ -439,9 +449,7 @@ static wr_status search_all(search *s, size_t *first, wr_error *err) {
     return status;
 }
 
-/* Candidates that a hypothesis must tell so that the `beam` best words other than the end, pad and
- * begin are among them. */
-static int candidates_needed(const wr_decoder *d, int width) {
+int wr__search_best(const wr_decoder *d, int width) {
     int vocab = wr_decoder_model(d)->tgt_vocab;
     return width + 3 < vocab ? width + 3 : vocab;
 }
@@ -449,7 +457,7 @@ static int candidates_needed(const wr_decoder *d, int width) {
 wr_status wr_search(wr_decoder *d, const wr_sentence *src, size_t n, const wr_search_options *o,
                     wr_translations *out, wr_error *err) {
     *out = (wr_translations){0};
-    wr_status status = check_options(o, err);
+    wr_status status = wr__search_check(o, err);
     if (status != WR_OK) return status;
     size_t nbest = (size_t)o->nbest;
     *out = (wr_translations){.n = n, .nbest = nbest};
@@ -462,7 +470,7 @@ wr_status wr_search(wr_decoder *d, const wr_sentence *src, size_t n, const wr_se
                 .order = order,
                 .n = n,
                 .out = out,
-                .best = candidates_needed(d, o->beam)};
+                .best = wr__search_best(d, o->beam)};
     bool ok = out->count != NULL && out->hyp != NULL && first != NULL && order != NULL;
     status = !ok      ? wr_fail_memory(err, "translations", n * nbest * sizeof *out->hyp)
              : n == 0 ? WR_OK

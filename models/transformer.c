@@ -9,6 +9,7 @@
 #include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/layout.h"
+#include "ops/mask.h"
 #include "ops/random_ops.h"
 #include "ops/reduce.h"
 
@@ -232,4 +233,104 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
         x = final_norm(t, x);
     }
     return wr_transformer_logits(t, wr_reshape(x, WR_DIMS(B, wr_n(t->m.dim))));
+}
+
+/* ---- several positions at once ----
+ *
+ * The positions of all hypotheses stand one behind the other, [M, D], so that nothing is computed
+ * for padding. Attention alone needs them by hypothesis, [B, T, D]. */
+
+typedef struct verify_inputs {
+    wr cached, fresh; /* [B T] */
+    wr place;         /* [M] */
+    wr past, all;     /* [B, T] masks: cached positions, those and the new ones */
+    wr start, rows, src_rows, src_len, self_len;
+    wr_dim B, T;
+    const wr_transformer_cache *cache;
+} verify_inputs;
+
+/* [M, D] -> [B, T, D]: queries that are not asked for hold anything. */
+static wr by_hypothesis(const verify_inputs *v, wr x) {
+    return wr_reshape(wr_gather(x, v->fresh), WR_DIMS(v->B, v->T, wr_dim_of(x, -1)));
+}
+
+/* [B, T, D] -> [M, D] */
+static wr one_behind_the_other(const verify_inputs *v, wr x) {
+    wr_dim n = wr_dim_of(v->fresh, 0);
+    return wr_gather(wr_reshape(x, WR_DIMS(n, wr_dim_of(x, -1))), v->place);
+}
+
+/* Cached rows with the new ones behind, 0 from there on: [B, T, D]; they are cached, too. */
+static wr with_cached(const verify_inputs *v, wr cache, wr x) {
+    wr_dim width = wr_dim_of(x, -1);
+    wr_dim positions = wr_n(v->cache->rows * v->cache->tgt_len);
+    wr old = wr_gather(wr_reshape(cache, WR_DIMS(positions, width)), v->cached);
+    wr before = wr_mask_apply(wr_reshape(old, WR_DIMS(v->B, v->T, width)), v->past);
+    wr both = wr_add(before, wr_mask_apply(by_hypothesis(v, x), wr_sub(v->all, v->past)));
+    wr_cache_write(cache, both, v->start, v->rows);
+    return both;
+}
+
+static wr verify_self_block(const wr_transformer *t, wr x, const void *context) {
+    const verify_inputs *v = context;
+    wr q = wr_layer_linear(x, "q", t->m.dim), k = wr_layer_linear(x, "k", t->m.dim);
+    wr value = wr_layer_linear(x, "v", t->m.dim);
+    wr all_k = with_cached(v, cache(t, x.g, "cache.k", v->cache->rows, v->cache->tgt_len), k);
+    wr all_v = with_cached(v, cache(t, x.g, "cache.v", v->cache->rows, v->cache->tgt_len), value);
+    wr y = wr_attention(by_hypothesis(v, q), all_k, all_v, v->self_len, t->m.heads, true, 0);
+    return wr_layer_linear(one_behind_the_other(v, y), "out", t->m.dim);
+}
+
+static wr verify_source_block(const wr_transformer *t, wr x, const void *context) {
+    const verify_inputs *v = context;
+    wr q = wr_layer_linear(x, "q", t->m.dim);
+    wr keys = cache(t, x.g, "cache.k", v->cache->rows, v->cache->src_len);
+    wr values = cache(t, x.g, "cache.v", v->cache->rows, v->cache->src_len);
+    wr all_k = wr_cache_select(keys, v->src_rows), all_v = wr_cache_select(values, v->src_rows);
+    wr y = wr_attention(by_hypothesis(v, q), all_k, all_v, v->src_len, t->m.heads, false, 0);
+    return wr_layer_linear(one_behind_the_other(v, y), "out", t->m.dim);
+}
+
+static wr flat_input(wr_graph *g, const char *name, wr_dim B, wr_dim T) {
+    return wr_reshape(wr_input(g, name, WR_I32, WR_DIMS(B, T)), WR_DIMS(wr_dim_mul(g, B, T)));
+}
+
+static verify_inputs declare_verify(const wr_transformer *t, const wr_transformer_cache *c,
+                                    wr_graph *g, wr_dim M) {
+    wr_dim B = wr_sym(g, "B", 1, c->rows, 1), T = wr_sym(g, "T", 1, c->tgt_len, 1);
+    int32_t zero = 0;
+    int64_t one = 1;
+    verify_inputs v = {.cached = flat_input(g, "cached", B, T),
+                       .fresh = flat_input(g, "fresh", B, T),
+                       .place = wr_input(g, "place", WR_I32, WR_DIMS(M)),
+                       .start = wr_const(g, WR_I32, 1, &one, &zero),
+                       .rows = wr_input(g, "rows", WR_I32, WR_DIMS(B)),
+                       .src_rows = wr_input(g, "src_rows", WR_I32, WR_DIMS(B)),
+                       .src_len = wr_input(g, "src_len", WR_I32, WR_DIMS(B)),
+                       .self_len = wr_input(g, "self_len", WR_I32, WR_DIMS(B)),
+                       .B = B,
+                       .T = T,
+                       .cache = c};
+    v.past = wr_sequence_mask(wr_input(g, "past", WR_I32, WR_DIMS(B)), T, t->dtype);
+    v.all = wr_sequence_mask(v.self_len, T, t->dtype);
+    return v;
+}
+
+wr wr_transformer_verify(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g) {
+    wr_dim M = wr_sym(g, "M", 1, 1 << 20, 1);
+    wr token = wr_input(g, "token", WR_I32, WR_DIMS(M));
+    wr position = wr_input(g, "position", WR_I32, WR_DIMS(M));
+    verify_inputs v = declare_verify(t, c, g, M);
+    wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
+    wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, position));
+    WR_SCOPE (g, "decoder") {
+        for (int i = 0; i < t->m.decoder_layers; i++)
+            WR_SCOPE (g, "layer%d", i) {
+                x = residual(t, "self", x, verify_self_block, &v);
+                x = residual(t, "source", x, verify_source_block, &v);
+                x = residual(t, "ffn", x, ffn_block, NULL);
+            }
+        x = final_norm(t, x);
+    }
+    return wr_transformer_logits(t, x);
 }

@@ -63,4 +63,12 @@ wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, 
  * continue), `src_rows` [B] (the same for the source), `src_len` [B] -> logits [B, V]. */
 wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g);
 
+/* Several positions of each hypothesis in one pass, M in all, on the caches of the steps. Inputs:
+ * `token` [M] and `position` [M]; `past` [B], positions of each hypothesis that are cached;
+ * `self_len` [B], those and its new ones; where position p < T of hypothesis b is: `cached` [B, T]
+ * (in the cache's rows one behind the other, before the pass), `fresh` [B, T] (among the M;
+ * anything where it is not new), and the way back, `place` [M] (in [B, T], one row behind the
+ * other); `rows` [B]: 0, 1, ..; `src_rows` [B] and `src_len` [B] as in a step -> logits [M, V]. */
+wr wr_transformer_verify(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g);
+
 #endif

@@ -13,14 +13,19 @@
 /* Lengths of caches are rounded up to a multiple, and so are those of batches to be scored: few
  * distinct sizes mean few programs and plans. */
 enum { CACHE_MULTIPLE = 16, SCORE_MULTIPLE = 8, SCORE_TOKENS = 2048 };
+/* Tokens of a pass over several positions: so few are not padded; up to so many to a multiple of
+ * that; more to this multiple. */
+enum { TOKENS_EXACT = 4, TOKENS_FEW = 64, TOKENS_MULTIPLE = 16 };
 
 struct wr_decoder {
     wr_transformer t;
     wr_session *session;
-    wr_decoder_size size; /* of the programs */
-    wr_program *begin, *step, *score;
-    int32_t *number; /* [size.rows] 0, 1, 2, .. */
-    int32_t *length; /* [size.rows] positions in the cache */
+    wr_decoder_size size;                      /* of the programs */
+    wr_program *begin, *step, *verify, *score; /* verify: NULL until it is needed */
+    int32_t *number;                           /* [size.rows] 0, 1, 2, .. */
+    int32_t *length;                           /* [size.rows] positions in the cache */
+    int32_t *index;                            /* what verifying feeds */
+    size_t index_cap;
 };
 
 wr_status wr_decoder_new(const wr_transformer *t, wr_session *session, wr_decoder **out,
@@ -45,6 +50,7 @@ static void drop_program(wr_decoder *d, wr_program **p) {
 static void drop_steps(wr_decoder *d) {
     drop_program(d, &d->begin);
     drop_program(d, &d->step);
+    drop_program(d, &d->verify);
     free(d->number);
     free(d->length);
     d->number = d->length = NULL;
@@ -55,6 +61,7 @@ void wr_decoder_free(wr_decoder *d) {
     if (d == NULL) return;
     drop_steps(d);
     drop_program(d, &d->score);
+    free(d->index);
     free(d);
 }
 
@@ -81,14 +88,28 @@ static wr_status compile_begin(wr_decoder *d, const wr_decoder_size *size, wr_er
     return status;
 }
 
+/* What wr_decoder_next tells of logits [.., V]. */
+static wr_status compile_next(wr logits, int best, wr_program **program, wr_error *err) {
+    wr id, value = wr_top_k(logits, wr_n(best), &id);
+    wr out[] = {value, id, wr_logsumexp(logits), wr_slice(logits, 1, WR_EOS_ID, WR_EOS_ID + 1)};
+    return wr_program_new(logits.g, 4, out, wr_standard_passes(), program, err);
+}
+
 static wr_status compile_step(wr_decoder *d, const wr_decoder_size *size, wr_error *err) {
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", 0);
     wr_transformer_cache c = cache_of(size);
-    wr logits = wr_transformer_step(&d->t, &c, g), id; /* [B, V] */
-    wr value = wr_top_k(logits, wr_n(size->best), &id);
-    wr out[] = {value, id, wr_logsumexp(logits), wr_slice(logits, 1, WR_EOS_ID, WR_EOS_ID + 1)};
-    wr_status status = wr_program_new(g, 4, out, wr_standard_passes(), &d->step, err);
+    wr_status status = compile_next(wr_transformer_step(&d->t, &c, g), size->best, &d->step, err);
+    wr_graph_free(g);
+    return status;
+}
+
+static wr_status compile_verify(wr_decoder *d, wr_error *err) {
+    wr_graph *g = wr_graph_new();
+    if (g == NULL) return wr_fail_memory(err, "a graph", 0);
+    wr_transformer_cache c = cache_of(&d->size);
+    wr_status status =
+        compile_next(wr_transformer_verify(&d->t, &c, g), d->size.best, &d->verify, err);
     wr_graph_free(g);
     return status;
 }
@@ -210,6 +231,13 @@ wr_status wr_decoder_begin(wr_decoder *d, const wr_decoder_size *need, const wr_
     return wr_session_run(d->session, d->begin, 3, feeds, err);
 }
 
+static void read_next(const wr_decoder *d, wr_decoder_next *next) {
+    *next = (wr_decoder_next){.value = wr_session_output(d->session, 0),
+                              .id = wr_session_output(d->session, 1),
+                              .total = wr_session_output(d->session, 2),
+                              .end = wr_session_output(d->session, 3)};
+}
+
 wr_status wr_decoder_step(wr_decoder *d, const wr_decoder_feed *f, wr_decoder_next *next,
                           wr_error *err) {
     if (d->step == NULL || f->n > d->size.rows || f->position >= d->size.tgt_len)
@@ -225,12 +253,98 @@ wr_status wr_decoder_step(wr_decoder *d, const wr_decoder_feed *f, wr_decoder_ne
         feed_rows("rows", f->row, f->n),         feed_rows("src_rows", f->src_row, f->n),
         feed_rows("src_len", f->src_len, f->n),  feed_rows("self_len", d->length, f->n)};
     wr_status status = wr_session_run(d->session, d->step, 6, feeds, err);
+    if (status == WR_OK) read_next(d, next);
+    return status;
+}
+
+/* ---- several positions at once ---- */
+
+/* Sizes of a pass, and what it feeds besides what the caller gives. */
+typedef struct verifying {
+    int32_t T, tokens, M;              /* M: tokens, padded */
+    int32_t *cached, *fresh;           /* [n, T] */
+    int32_t *place, *position, *token; /* [M] */
+} verifying;
+
+static wr_status check_tokens(const wr_decoder *d, const wr_decoder_tokens *f, verifying *v,
+                              wr_error *err) {
+    bool fits = d->step != NULL && f->n >= 1 && f->n <= d->size.rows;
+    for (int i = 0; fits && i < f->n; i++) {
+        fits = f->past[i] >= 0 && f->count[i] >= 1 && f->row[i] >= 0 && f->row[i] < d->size.rows &&
+               f->past[i] + f->count[i] <= d->size.tgt_len;
+        v->T = larger(v->T, f->past[i] + f->count[i]);
+        v->tokens += f->count[i];
+    }
+    if (fits) return WR_OK;
+    return wr_fail(err, WR_ERR_LIBRARY,
+                   "a pass of %d hypotheses with up to %d positions, but decoding was begun for %d "
+                   "hypotheses and %d positions",
+                   f->n, v->T, d->size.rows, d->size.tgt_len);
+}
+
+/* Few sizes: plans are kept by size. Padding repeats the first token. */
+static void round_pass(const wr_decoder *d, verifying *v) {
+    int32_t multiple = v->tokens <= TOKENS_EXACT ? 1
+                       : v->tokens <= TOKENS_FEW ? TOKENS_EXACT
+                                                 : TOKENS_MULTIPLE;
+    v->M = (v->tokens + multiple - 1) / multiple * multiple;
+    int32_t T = (v->T + SCORE_MULTIPLE - 1) / SCORE_MULTIPLE * SCORE_MULTIPLE;
+    v->T = T < d->size.tgt_len ? T : d->size.tgt_len;
+}
+
+static wr_status reserve_pass(wr_decoder *d, const wr_decoder_tokens *f, verifying *v,
+                              wr_error *err) {
+    size_t cells = (size_t)f->n * (size_t)v->T, all = 2 * cells + 3 * (size_t)v->M;
+    if (!wr_grow(&d->index, &d->index_cap, all, sizeof *d->index))
+        return wr_fail_memory(err, "verifying", all * sizeof *d->index);
+    memset(d->index, 0, all * sizeof *d->index);
+    v->cached = d->index;
+    v->fresh = v->cached + cells;
+    v->place = v->fresh + cells;
+    v->position = v->place + v->M;
+    v->token = v->position + v->M;
+    return d->verify == NULL ? compile_verify(d, err) : WR_OK;
+}
+
+static void fill_pass(wr_decoder *d, const wr_decoder_tokens *f, verifying *v) {
+    int32_t m = 0;
+    for (int32_t i = 0; i < f->n; i++) {
+        d->length[i] = f->past[i] + f->count[i];
+        for (int32_t p = 0; p < f->past[i]; p++)
+            v->cached[i * v->T + p] = f->row[i] * d->size.tgt_len + p;
+        for (int32_t p = f->past[i]; p < d->length[i]; p++, m++) {
+            v->fresh[i * v->T + p] = m;
+            v->place[m] = i * v->T + p;
+            v->position[m] = p;
+            v->token[m] = f->token[m];
+        }
+    }
+    for (; m < v->M; m++) {
+        v->place[m] = v->place[0];
+        v->position[m] = v->position[0];
+        v->token[m] = v->token[0];
+    }
+}
+
+wr_status wr_decoder_verify(wr_decoder *d, const wr_decoder_tokens *f, wr_decoder_next *next,
+                            wr_error *err) {
+    verifying v = {0};
+    wr_status status = check_tokens(d, f, &v, err);
     if (status != WR_OK) return status;
-    *next = (wr_decoder_next){.value = wr_session_output(d->session, 0),
-                              .id = wr_session_output(d->session, 1),
-                              .total = wr_session_output(d->session, 2),
-                              .end = wr_session_output(d->session, 3)};
-    return WR_OK;
+    round_pass(d, &v);
+    status = reserve_pass(d, f, &v, err);
+    if (status != WR_OK) return status;
+    fill_pass(d, f, &v);
+    int64_t n = f->n;
+    wr_feed feeds[] = {
+        feed_rows("token", v.token, v.M),      feed_rows("position", v.position, v.M),
+        feed_rows("place", v.place, v.M),      feed_matrix("cached", v.cached, n, v.T),
+        feed_matrix("fresh", v.fresh, n, v.T), feed_rows("past", f->past, n),
+        feed_rows("self_len", d->length, n),   feed_rows("rows", d->number, n),
+        feed_rows("src_rows", f->src_row, n),  feed_rows("src_len", f->src_len, n)};
+    status = wr_session_run(d->session, d->verify, 10, feeds, err);
+    if (status == WR_OK) read_next(d, next);
+    return status;
 }
 
 /* ---- forced scoring ---- */

@@ -61,6 +61,23 @@ typedef struct wr_decoder_next {
 wr_status wr_decoder_step(wr_decoder *d, const wr_decoder_feed *feed, wr_decoder_next *next,
                           wr_error *err);
 
+/* Feed several tokens to each of n hypotheses in one pass. Hypothesis b continues row `row[b]` of
+ * the pass (or step) before, of which the first past[b] positions are kept, however many there are;
+ * its count[b] >= 1 tokens for the positions from past[b] on stand in `token` behind those of the
+ * hypotheses before it. Source rows are as in a step. */
+typedef struct wr_decoder_tokens {
+    int n;
+    const int32_t *token;                   /* [sum of count] */
+    const int32_t *past, *count;            /* [n] */
+    const int32_t *row, *src_row, *src_len; /* [n] */
+} wr_decoder_tokens;
+
+/* `next` is as of a step, but has a row for each token: what follows it. Both ways to feed may take
+ * turns; decoding is begun by wr_decoder_begin(). Errors: WR_ERR_LIBRARY for more than was
+ * begun; WR_ERR_MEMORY. */
+wr_status wr_decoder_verify(wr_decoder *d, const wr_decoder_tokens *f, wr_decoder_next *next,
+                            wr_error *err);
+
 /* Forced scoring: nll[i] = -log p(tgt[i], end | src[i]) for n pairs, in nats, computed in batches
  * of about max_tokens (0: 2048) padded tokens. Ids are without begin and end. `progress` may be
  * NULL. Errors: WR_ERR_INPUT for a sentence longer than max_len - 1 (names it by its number from 1)
