@@ -26,7 +26,8 @@ static wr_status bad_id(const job *j, int side, size_t line, const char *at, int
                    j->text[side].path, line + 1, at, vocab - 1);
 }
 
-/* A Transformer's end of sentence is added by scoring; one that the line has is that one. */
+/* The end of sentence is added by scoring; one that the line has is that one. A FlowSeq reads ids
+ * as they are. */
 static wr_status read_line(job *j, int side, size_t line, int vocab, wr_error *err) {
     wr_ids *pool = &j->pool[side];
     const char *at = j->text[side].line[line];
@@ -224,22 +225,6 @@ static wr_status measure_transformer(job *j, wr_error *err) {
     return status;
 }
 
-/* ---- a non-autoregressive model ---- */
-
-/* Its losses depend on the objective and stand in the run's log. */
-static wr_status measure_nat(job *j, wr_error *err) {
-    wr_evaluate_scores scores = {0};
-    if (j->o->search.method == NULL)
-        return wr_fail(err, WR_ERR_USAGE,
-                       "a non-autoregressive model is evaluated by its translations: add --decode "
-                       "METHOD; losses on the valid split are in the run's log.jsonl");
-    wr_status status = wr__evaluate_translate(j, &scores, err);
-    wr_bar_end(&j->bar);
-    if (status == WR_OK)
-        printf("sentences\tbleu\tchrf\n%zu\t%.4f\t%.4f\n", j->n, scores.bleu, scores.chrf);
-    return status;
-}
-
 /* ---- the command ---- */
 
 static wr_status check_options(const options *o, wr_error *err) {
@@ -268,7 +253,7 @@ static wr_status measure(job *j, wr_error *err) {
     if (status != WR_OK) return status;
     wr_bar_begin(&j->bar, PLAIN_SECONDS);
     status = j->run.flowseq != NULL ? wr__evaluate_flowseq(j, err)
-             : j->run.nat != NULL   ? measure_nat(j, err)
+             : j->run.nat != NULL   ? wr__evaluate_nat(j, err)
                                     : measure_transformer(j, err);
     wr_bar_end(&j->bar);
     return status;
@@ -318,10 +303,13 @@ int wr_cmd_evaluate(int argc, char **argv) {
         {"--posterior-samples", WR_OPT_INT, &o.posterior_samples, .value = "K", .fallback = "3",
          .min = 1, .max = 10000, .help = "of a sentence with --posterior sample"},
         {"--decode", WR_OPT_STRING, &s->method, .choices = WR_RUN_SEARCH_METHODS,
-         .help = "translate the split, too, and give BLEU and chrF"},
+         .help = "translate the split, too, and give BLEU and chrF; a non-autoregressive model "
+                 "does without it, as the recipe says"},
         WR_RUN_SEARCH_OPTS(s),
         {"--max-tokens", WR_OPT_INT, &o.max_tokens, .fallback = "2048", .min = 1, .max = 1e9,
-         .help = "tokens scored together, padding included"},
+         .given = &o.max_tokens_given,
+         .help = "tokens scored together, padding included; of a non-autoregressive model without "
+                 "it as in training"},
         {"--checkpoint", WR_OPT_STRING, &o.run.checkpoint, .value = "NAME", .fallback = "best",
          .help = "best, last, average or a number of updates"},
         {"--threads", WR_OPT_INT, &o.run.threads, .fallback = "0", .min = 0, .max = 4096,
@@ -337,11 +325,14 @@ int wr_cmd_evaluate(int argc, char **argv) {
         .summary = "loss terms of a trained model on data, as TSV",
         .opts = table,
         .opt_n = WR_COUNT(table),
-        .notes = "nll is -log p(target | source) in nats, tokens counts the end of sentence.\n"
-                 "A line of ids holds no begin of sentence; its end (id 3) may be left out.\n"
-                 "A FlowSeq reads ids as they are: a source with its end, a target filled with\n"
-                 "ends up to a multiple of the model's unit.\n"
-                 "Example: weir evaluate RUN --data DIR --split test --decode beam"};
+        .notes =
+            "nll is -log p(target | source) in nats, tokens counts the end of sentence.\n"
+            "A line of ids holds no begin of sentence; its end (id 3) may be left out.\n"
+            "A FlowSeq reads ids as they are: a source with its end, a target filled with\n"
+            "ends up to a multiple of the model's unit.\n"
+            "A non-autoregressive model has the terms of its validation: loss, nll and length\n"
+            "per token or sentence.\n"
+            "Example: weir evaluate RUN --data DIR --split test --decode beam"};
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;
     wr_error err = {0};

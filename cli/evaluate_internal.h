@@ -13,7 +13,7 @@ typedef struct wr_evaluate_options {
     wr_run_search search;
     const char *data, *split, *posterior, *ids[WR_EVALUATE_SIDES];
     int64_t max_tokens, posterior_samples;
-    bool per_sentence;
+    bool per_sentence, max_tokens_given;
     wr_list set;
 } wr_evaluate_options;
 
@@ -48,6 +48,9 @@ void wr__evaluate_progress(void *context, size_t done, size_t total);
 
 /* Measure and print what a FlowSeq has; evaluate_flowseq.c. */
 wr_status wr__evaluate_flowseq(wr_evaluation *e, wr_error *err);
+
+/* The same for a non-autoregressive model; evaluate_nat.c. */
+wr_status wr__evaluate_nat(wr_evaluation *e, wr_error *err);
 
 /* A line of ids as a FlowSeq reads it: FILE:LINE says what is wrong with it. */
 wr_status wr__evaluate_check_line(const wr_evaluation *e, int side, size_t line, wr_error *err);

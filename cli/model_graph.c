@@ -116,8 +116,10 @@ wr_status wr_model_sizes_read(const char *path, const char *vocab, wr_model_size
     wr_str text = {0};
     wr_status status = WR_OK;
     if (m->from_run) status = join(&text, path, "recipe.yaml", err);
-    if (status == WR_OK)
-        status = wr_recipe_load(m->from_run ? wr_str_text(&text) : path, NULL, 0, &m->recipe, err);
+    if (status == WR_OK && m->from_run)
+        status = wr_recipe_load_saved(wr_str_text(&text), NULL, 0, &m->recipe, err);
+    else if (status == WR_OK)
+        status = wr_recipe_load(path, NULL, 0, &m->recipe, err);
     if (status == WR_OK && m->from_run)
         status = read_run_vocabs(&text, path, m, err);
     else if (status == WR_OK)

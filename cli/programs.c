@@ -90,17 +90,29 @@ static wr_status transformer_programs(const wr_recipe *r, int src_vocab, int tgt
 
 /* ---- all families ---- */
 
+static wr_programs without_programs(const wr_recipe *r) {
+    return (wr_programs){.feeding = {.type = r->model.type,
+                                     .unit = 1,
+                                     .multiple = r->data.length_multiple,
+                                     .max_len = wr_padded_max_len(r)}};
+}
+
 wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                           wr_error *err) {
-    *p = (wr_programs){.feeding = {.type = r->model.type,
-                                   .unit = 1,
-                                   .multiple = r->data.length_multiple,
-                                   .max_len = wr_padded_max_len(r)}};
+    *p = without_programs(r);
     static wr_status (*const MAKE[])(const wr_recipe *, int, int, wr_programs *,
                                      wr_error *) = {[WR_RECIPE_TRANSFORMER] = transformer_programs,
                                                     [WR_RECIPE_FLOWSEQ] = wr__flowseq_programs,
                                                     [WR_RECIPE_NAT] = wr__nat_programs};
     wr_status status = MAKE[r->model.type](r, src_vocab, tgt_vocab, p, err);
+    if (status != WR_OK) wr_programs_free(p);
+    return status;
+}
+
+wr_status wr_programs_new_nat_valid(const wr_recipe *r, int src_vocab, int tgt_vocab,
+                                    wr_programs *p, wr_error *err) {
+    *p = without_programs(r);
+    wr_status status = wr__nat_valid_program(r, src_vocab, tgt_vocab, p, err);
     if (status != WR_OK) wr_programs_free(p);
     return status;
 }

@@ -68,6 +68,11 @@ wr_status wr_programs_new(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_p
                           wr_error *err);
 void wr_programs_free(wr_programs *p);
 
+/* The same for validating alone, of a non-autoregressive model: `valid`, and stage[0] with its
+ * terms and no programs. */
+wr_status wr_programs_new_nat_valid(const wr_recipe *r, int src_vocab, int tgt_vocab,
+                                    wr_programs *p, wr_error *err);
+
 /* The stage of the update that follows `update` others. */
 const wr_stage *wr_programs_stage(const wr_programs *p, int64_t update);
 

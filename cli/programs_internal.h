@@ -18,5 +18,7 @@ wr_status wr__flowseq_programs(const wr_recipe *r, int src_vocab, int tgt_vocab,
 /* programs_nat.c */
 wr_status wr__nat_programs(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                            wr_error *err);
+wr_status wr__nat_valid_program(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
+                                wr_error *err);
 
 #endif

@@ -62,33 +62,52 @@ static wr_status compile(builder *b, wr_optimizer_part part, wr_program **out, w
     return status;
 }
 
-/* The first terms of training, which are those of a model that is given nothing. */
-static wr_status compile_valid(const builder *b, wr_program **out, wr_error *err) {
+/* The first terms of training, which are those of a model that is given nothing; their names go to
+ * `term`. */
+static wr_status compile_valid(const builder *b, wr_term *term, int *n, wr_program **out,
+                               wr_error *err) {
     wr_graph *g = wr_graph_new();
     if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
     wr terms[WR_TERMS];
-    wr_term ignored[WR_TERMS];
-    int n = add_terms(b, g, false, terms, ignored);
-    wr_status status = wr_program_new(g, n, terms, wr_standard_passes(), out, err);
+    *n = add_terms(b, g, false, terms, term);
+    wr_status status = wr_program_new(g, *n, terms, wr_standard_passes(), out, err);
     wr_graph_free(g);
     return status;
+}
+
+static wr_status begin(const wr_recipe *r, int src_vocab, int tgt_vocab, bool training, builder *b,
+                       wr_error *err) {
+    wr_programs *p = b->p;
+    p->nat = calloc(1, sizeof *p->nat);
+    if (p->nat == NULL) return wr_fail_memory(err, "an objective", sizeof *p->nat);
+    wr_status status = wr_recipe_nat_model(r, src_vocab, tgt_vocab, training, &b->model, err);
+    if (status == WR_OK) status = wr_recipe_nat_training(r, &p->nat->training, err);
+    if (status != WR_OK) return status;
+    wr_norm norm = p->nat->training.objective.config.norm;
+    p->weight = norm == WR_NORM_TOKEN || norm == WR_NORM_FRAMES ? WR_PER_TOKEN : WR_PER_SENTENCE;
+    p->feeding.framing = b->model.framing;
+    p->stages = 1;
+    return WR_OK;
 }
 
 wr_status wr__nat_programs(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
                            wr_error *err) {
     builder b = {.recipe = r, .p = p};
-    p->nat = calloc(1, sizeof *p->nat);
-    if (p->nat == NULL) return wr_fail_memory(err, "an objective", sizeof *p->nat);
-    wr_status status = wr_recipe_nat_model(r, src_vocab, tgt_vocab, true, &b.model, err);
-    if (status == WR_OK) status = wr_recipe_nat_training(r, &p->nat->training, err);
-    if (status != WR_OK) return status;
-    wr_norm norm = p->nat->training.objective.config.norm;
-    p->weight = norm == WR_NORM_TOKEN || norm == WR_NORM_FRAMES ? WR_PER_TOKEN : WR_PER_SENTENCE;
-    p->feeding.framing = b.model.framing;
-    p->stages = 1;
-    status = compile(&b, WR_OPTIMIZER_UPDATE, &p->stage[0].update, err);
+    wr_term ignored[WR_TERMS];
+    int n;
+    wr_status status = begin(r, src_vocab, tgt_vocab, true, &b, err);
+    if (status == WR_OK) status = compile(&b, WR_OPTIMIZER_UPDATE, &p->stage[0].update, err);
     if (status == WR_OK && r->train.accumulate > 1)
         status = compile(&b, WR_OPTIMIZER_ACCUMULATE, &p->stage[0].accumulate, err);
     b.model.training = false;
-    return status == WR_OK ? compile_valid(&b, &p->valid, err) : status;
+    return status == WR_OK ? compile_valid(&b, ignored, &n, &p->valid, err) : status;
+}
+
+wr_status wr__nat_valid_program(const wr_recipe *r, int src_vocab, int tgt_vocab, wr_programs *p,
+                                wr_error *err) {
+    builder b = {.recipe = r, .p = p};
+    wr_status status = begin(r, src_vocab, tgt_vocab, false, &b, err);
+    if (status != WR_OK) return status;
+    p->stage[0].term = p->nat->term;
+    return compile_valid(&b, p->nat->term, &p->stage[0].terms, &p->valid, err);
 }

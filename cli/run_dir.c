@@ -27,7 +27,7 @@ static wr_status load_recipe(const wr_run_options *o, wr_recipe *recipe, wr_erro
     char *path = path_in(o->dir, "recipe.yaml", err);
     if (path == NULL) return WR_ERR_MEMORY;
     size_t n = o->set == NULL ? 0 : o->set->n;
-    wr_status status = wr_recipe_load(path, n == 0 ? NULL : o->set->items, n, recipe, err);
+    wr_status status = wr_recipe_load_saved(path, n == 0 ? NULL : o->set->items, n, recipe, err);
     free(path);
     return status;
 }

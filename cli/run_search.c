@@ -155,10 +155,6 @@ static wr_status open_rescorer(const wr_run_options *o, const wr_run_search *s, 
     if (status == WR_OK) status = check_rescorer(x->run, &x->rescorer, s->rescorer, err);
     if (status != WR_OK) return status;
     wr_recipe_decode decode = x->run->recipe.decode;
-    if (x->run->nat != NULL) { /* whose recipe has no such keys: the mean */
-        decode.normalisation = WR_RECIPE_BY_LENGTH;
-        decode.alpha = 1;
-    }
     if (s->alpha_given) decode.alpha = s->alpha;
     x->beam = wr_search_defaults(&decode);
     x->judge = (wr_rescorer){judge, x};

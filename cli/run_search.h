@@ -11,22 +11,21 @@
      WR_OPT_INT,                                                                                   \
      &(s)->iterations,                                                                             \
      .value = "I",                                                                                 \
-     .fallback = "10",                                                                             \
      .min = 1,                                                                                     \
      .max = 1000,                                                                                  \
      .given = &(s)->iterations_given,                                                              \
-     .help = "mask-predict: passes"},                                                              \
+     .help = "mask-predict: passes; without it as the recipe says"},                               \
         {"--adaptive", WR_OPT_FLAG, &(s)->adaptive,                                                \
          .help = "mask-predict: stop where a pass changes no word"},                               \
         {"--length-factor",                                                                        \
          WR_OPT_REAL,                                                                              \
          &(s)->length_factor,                                                                      \
          .value = "X",                                                                             \
-         .fallback = "1",                                                                          \
          .min = 0.01,                                                                              \
          .max = 100,                                                                               \
          .given = &(s)->length_factor_given,                                                       \
-         .help = "argmax, mask-predict: lengths are multiplied by it"},                            \
+         .help = "argmax, mask-predict: lengths are multiplied by it; without it as the recipe "   \
+                 "says"},                                                                          \
         {"--length-window", WR_OPT_FLAG, &(s)->length_window,                                      \
          .help = "--lengths are those around the likeliest one"},                                  \
         {"--dedup", WR_OPT_FLAG, &(s)->dedup,                                                      \
@@ -46,15 +45,15 @@
          WR_OPT_REAL,                                                                              \
          &(s)->length_bonus,                                                                       \
          .value = "X",                                                                             \
-         .fallback = "0",                                                                          \
          .min = -1000,                                                                             \
          .max = 1000,                                                                              \
          .given = &(s)->length_bonus_given,                                                        \
-         .help = "ctc-beam: added for each piece"},                                                \
+         .help = "ctc-beam: added for each piece; without it as the recipe says"},                 \
     {                                                                                              \
         "--symbols", WR_OPT_INT, &(s)->symbols,                                                    \
-            .value = "N", .fallback = "40", .min = 0, .max = 1e9, .given = &(s)->symbols_given,    \
-            .help = "ctc-beam: likeliest pieces of a frame, 0 for all"                             \
+            .value = "N", .min = 0, .max = 1e9, .given = &(s)->symbols_given,                      \
+            .help =                                                                                \
+                "ctc-beam: likeliest pieces of a frame, 0 for all; without it as the recipe says"  \
     }
 
 #define WR_RUN_SEARCH_METHODS "greedy|beam|argmax|npd|iwd|mask-predict|ctc|ctc-beam"
@@ -66,7 +65,7 @@
      .min = 1,                                                                                     \
      .max = 1000,                                                                                  \
      .given = &(s)->beam_given,                                                                    \
-     .help = "beam: hypotheses kept; without it as the recipe says; ctc-beam: prefixes kept, 20"}, \
+     .help = "beam: hypotheses kept; ctc-beam: prefixes kept; without it as the recipe says"},     \
         {"--alpha",                                                                                \
          WR_OPT_REAL,                                                                              \
          &(s)->alpha,                                                                              \
@@ -81,8 +80,7 @@
          .min = 1,                                                                                 \
          .max = 100000,                                                                            \
          .given = &(s)->lengths_given,                                                             \
-         .help = "likeliest lengths tried; npd, iwd: without it as the recipe says; argmax, "      \
-                 "mask-predict: 1"},                                                               \
+         .help = "likeliest lengths tried; without it as the recipe says"},                        \
         {"--samples",                                                                              \
          WR_OPT_INT,                                                                               \
          &(s)->samples,                                                                            \
@@ -143,9 +141,6 @@ wr_status wr__nat_searcher_open(const wr_run_search *s, wr_run_searcher *x, wr_e
 
 /* Whether positions of a recipe's non-autoregressive model may say nothing. */
 bool wr_run_nat_silent(const wr_recipe *recipe);
-
-/* How a non-autoregressive model is decoded unless the command line says otherwise. */
-wr_nat_search_options wr_run_nat_defaults(const wr_recipe *recipe);
 
 /* Translate: wr_search(), wr_flowseq_search() or wr_nat_search(). `progress` may be NULL. */
 wr_status wr_run_translate(wr_run_searcher *x, const wr_sentence *src, size_t n,

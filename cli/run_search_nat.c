@@ -11,14 +11,6 @@ bool wr_run_nat_silent(const wr_recipe *recipe) {
 
 /* ---- options ---- */
 
-wr_nat_search_options wr_run_nat_defaults(const wr_recipe *recipe) {
-    wr_nat_search_options o =
-        wr_nat_search_defaults(recipe->objective.name == WR_RECIPE_OBJECTIVE_CTC,
-                               recipe->objective.name == WR_RECIPE_OBJECTIVE_CMLM);
-    o.max_sentences = recipe->decode.max_sentences;
-    return o;
-}
-
 /* Methods as a set. */
 enum { ARGMAX = 1, MASK_PREDICT = 2, CTC = 4, CTC_BEAM = 8 };
 
@@ -87,7 +79,9 @@ static wr_status check_uses(const wr_run_search *s, wr_nat_method method, wr_err
     return WR_OK;
 }
 
-static wr_status check_lengths(const wr_run *run, const wr_run_search *s, wr_error *err) {
+/* `o`: what the recipe and the command line say together. */
+static wr_status check_lengths(const wr_run *run, const wr_run_search *s,
+                               const wr_nat_search_options *o, wr_error *err) {
     const char *given = s->lengths_given         ? "--lengths"
                         : s->length_factor_given ? "--length-factor"
                         : s->length_window       ? "--length-window"
@@ -97,7 +91,7 @@ static wr_status check_lengths(const wr_run *run, const wr_run_search *s, wr_err
                        "%s needs a model that predicts lengths, but this one has "
                        "nat.upsample = %d positions for each source word",
                        given, run->recipe.nat.upsample);
-    if (s->length_window && s->lengths < 2)
+    if (s->length_window && o->lengths < 2)
         return wr_fail(err, WR_ERR_USAGE,
                        "--length-window tells which of several lengths are tried; add --lengths L");
     int most = wr_nat_decoder_lengths(run->nat);
@@ -130,10 +124,9 @@ static wr_status check_candidates(const wr_run_search *s, const wr_nat_search_op
 
 static wr_status read_options(const wr_run *run, const wr_run_search *s, wr_nat_search_options *o,
                               wr_error *err) {
-    *o = wr_run_nat_defaults(&run->recipe);
+    *o = wr_recipe_nat_search(&run->recipe);
     wr_status status = choose_method(run, s, &o->method, err);
     if (status == WR_OK) status = check_uses(s, o->method, err);
-    if (status == WR_OK) status = check_lengths(run, s, err);
     if (status != WR_OK) return status;
     if (s->beam_given) o->beam = (int)s->beam;
     if (s->lengths_given) o->lengths = (int)s->lengths;
@@ -142,10 +135,11 @@ static wr_status read_options(const wr_run *run, const wr_run_search *s, wr_nat_
     if (s->length_bonus_given) o->length_bonus = s->length_bonus;
     if (s->symbols_given) o->symbols = (int)s->symbols;
     if (s->max_sentences > 0) o->max_sentences = (int)s->max_sentences;
-    o->window = s->length_window;
-    o->adaptive = s->adaptive;
-    o->dedup = s->dedup;
-    status = check_candidates(s, o, err);
+    o->window = o->window || s->length_window;
+    o->adaptive = o->adaptive || s->adaptive;
+    o->dedup = o->dedup || s->dedup;
+    status = check_lengths(run, s, o, err);
+    if (status == WR_OK) status = check_candidates(s, o, err);
     if (s->nbest > 0) o->nbest = (int)s->nbest;
     return status;
 }

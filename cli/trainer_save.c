@@ -165,7 +165,7 @@ static wr_status check_resumed(const wr_trainer *t, wr_recipe *then, wr_error *e
     wr_str path = {0};
     wr_str_add(&path, "%s/recipe.yaml", t->o->out);
     wr_status status = path.oom ? wr_fail_memory(err, t->o->out, strlen(t->o->out))
-                                : wr_recipe_load(wr_str_text(&path), NULL, 0, then, err);
+                                : wr_recipe_load_saved(wr_str_text(&path), NULL, 0, then, err);
     wr_str_free(&path);
     if (status == WR_OK) status = check_same_model(t, then, err);
     return status == WR_OK ? check_subwords(t, t->o->out, err) : status;

@@ -1,6 +1,7 @@
 /* trainer_valid.c: validation during training; see trainer.h. */
 #include "cli/run_search.h"
 #include "cli/trainer.h"
+#include "cli/valid_terms.h"
 #include "data/score.h"
 #include "models/flowseq_decoder.h"
 #include "models/nat_decoder.h"
@@ -12,51 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sums of the terms over the valid split. */
-typedef struct sums {
-    double term[WR_TERMS], sentences, tokens;
-} sums;
-
-/* The random numbers of a batch are the same in each validation, and no other step has them: so
- * scores of different updates compare. */
-static uint64_t step_of(const wr_batch *b) { return UINT64_MAX - WR_STAGES - b->place.batch; }
-
-static wr_status add_batch(wr_trainer *t, const wr_batch *b, sums *x, wr_error *err) {
-    wr_session_set_step(t->session, step_of(b));
-    wr_status status = wr_fed_fill(&t->programs.feeding, b, &t->fed, err);
-    /* an objective that is annealed is what it becomes, so that validations compare */
-    const wr_step_numbers numbers = {.update = t->recipe.train.max_updates};
-    int n = wr_programs_feed(t->programs.valid, &numbers, t->fed.feed, t->fed.n);
-    if (status == WR_OK)
-        status = wr_session_run(t->session, t->programs.valid, n, t->fed.feed, err);
-    for (int k = 0; status == WR_OK && k < wr_programs_valid_terms(&t->programs); k++)
-        x->term[k] += wr_output_number(t->session, k);
-    x->sentences += t->fed.sentences;
-    x->tokens += t->fed.tokens;
-    return status;
-}
-
-static wr_status sum_terms(wr_trainer *t, const wr_pairs *pairs, sums *x, wr_error *err) {
-    wr_batches_options o = wr_batches_defaults();
-    o.max_tokens = (size_t)t->recipe.data.max_tokens;
-    o.max_sentences = (size_t)t->recipe.data.max_sentences;
-    o.multiple = (size_t)t->recipe.data.length_multiple;
-    o.in_order = o.oversize = true;
-    o.prefetch = 0;
-    wr_batches *batches = NULL;
-    wr_status status = wr_batches_open(pairs, &o, &batches, err);
-    const wr_batch *b = NULL;
-    int64_t left_out = 0;
-    while (status == WR_OK && (status = wr_batches_next(batches, &b, err)) == WR_OK && b != NULL) {
-        bool fits = b->S <= t->programs.feeding.max_len && b->T <= t->programs.feeding.max_len;
-        if (!fits) left_out += b->B;
-        if (fits) status = add_batch(t, b, x, err);
-    }
-    wr_batches_close(batches);
-    if (status == WR_OK && left_out > 0)
+static wr_status sum_terms(wr_trainer *t, const wr_pairs *pairs, wr_valid_sums *x, wr_error *err) {
+    wr_validating v = {.recipe = &t->recipe, .session = t->session};
+    wr_status status = wr_valid_sum(&v, &t->programs, pairs, x, err);
+    if (status == WR_OK && x->left_out > 0)
         wr_bar_line(&t->bar,
                     "validation: %lld sentences longer than model.max_len are left out of nll",
-                    (long long)left_out);
+                    (long long)x->left_out);
     return status;
 }
 
@@ -167,20 +130,22 @@ static wr_status search_flowseq(wr_trainer *t, const wr_pairs *pairs, const wr_s
     return status;
 }
 
-/* One pass. */
+/* One pass, or as section `decode` says. */
 static wr_status search_nat(wr_trainer *t, const wr_sentence *src, size_t n, wr_translations *out,
                             wr_error *err) {
     bool ctc = t->recipe.objective.name == WR_RECIPE_OBJECTIVE_CTC;
-    bool silent = ctc || t->recipe.objective.name == WR_RECIPE_OBJECTIVE_AXE;
-    wr_nat_search_options o = wr_nat_search_defaults(ctc, false);
+    wr_nat_search_options o = wr_recipe_nat_search(&t->recipe);
     wr_nat model;
     wr_nat_decoder *decoder = NULL;
     wr_status status =
         wr_recipe_nat_model(&t->recipe, wr_dataset_info_of(t->data)->src_vocab,
                             wr_dataset_info_of(t->data)->tgt_vocab, false, &model, err);
+    if (t->recipe.train.valid_decode == WR_RECIPE_VALID_ARGMAX)
+        o.method = ctc ? WR_NAT_CTC : WR_NAT_ARGMAX;
     o.max_tokens = (size_t)t->recipe.data.max_tokens;
-    o.max_sentences = t->recipe.decode.max_sentences;
-    if (status == WR_OK) status = wr_nat_decoder_new(&model, silent, t->session, &decoder, err);
+    if (status == WR_OK)
+        status =
+            wr_nat_decoder_new(&model, wr_run_nat_silent(&t->recipe), t->session, &decoder, err);
     if (status == WR_OK) status = wr_nat_search(decoder, src, n, &o, out, err);
     wr_nat_decoder_free(decoder);
     return status;
@@ -217,7 +182,7 @@ static wr_status score(wr_trainer *t, const wr_pairs *pairs, wr_validation *v, w
 }
 
 /* The negative log-likelihood per token, or what bounds it: reconstruction + KL. */
-static double nll_per_token(const wr_stage *last, const sums *x) {
+static double nll_per_token(const wr_stage *last, const wr_valid_sums *x) {
     double nll = 0;
     for (int k = 0; k < last->terms; k++) {
         const char *name = last->term[k].name;
@@ -230,7 +195,7 @@ static double nll_per_token(const wr_stage *last, const sums *x) {
 wr_status wr_trainer_validate(wr_trainer *t, wr_validation *v, wr_error *err) {
     const wr_pairs *pairs = wr_dataset_pairs(t->data, WR_VALID);
     const wr_stage *last = &t->programs.stage[t->programs.stages - 1];
-    sums x = {0};
+    wr_valid_sums x = {0};
     *v = (wr_validation){.bleu = -1, .reconstruction_bleu = -1};
     wr_status status = sum_terms(t, pairs, &x, err);
     v->nll = nll_per_token(last, &x);

@@ -134,7 +134,7 @@ wr_nat_losses wr_nat_losses_of(const wr_nat *n, const wr_nat_training *t, const 
                                bool reveal) {
     wr_graph *g = in->src.g;
     batch x = begin(n, t, in, reveal);
-    wr_nat_losses l = {.length = {g, 0}, .given = {g, 0}};
+    wr_nat_losses l = {.length = {g, 0}, .length_of = {g, 0}, .given = {g, 0}};
     wr_nat_given given = {.tokens = {g, 0}};
     bool gives = reveal && (glances(t) || masks(t));
     if (gives) {
@@ -149,7 +149,8 @@ wr_nat_losses wr_nat_losses_of(const wr_nat *n, const wr_nat_training *t, const 
     l.nll = ratio(l.objective.nll, l.objective.tokens);
     l.infeasible = l.objective.infeasible;
     if (n->frames > 0) return l;
-    l.length = wr_mean_all(wr_nat_length_nll(n, &x.e, x.len));
+    l.length_of = wr_nat_length_nll(n, &x.e, x.len);
+    l.length = wr_mean_all(l.length_of);
     wr share = wr_scale(l.length, t->length_weight);
     /* as large beside the words that are compared as it would be beside all */
     if (gives && glances(t)) share = wr_mul(share, wr_stop_gradient(wr_shift(wr_neg(l.given), 1)));

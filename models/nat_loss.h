@@ -33,6 +33,7 @@ typedef struct wr_nat_losses {
     wr total; /* what is minimised: the objective's loss, normalised, + length_weight mean length */
     wr nll;   /* the objective without smoothing, a mean over its loss tokens */
     wr length;     /* -log p of the right length, a mean over sentences; poison with frames */
+    wr length_of;  /* [B] the same of each sentence */
     wr infeasible; /* sentences without an alignment, which count nowhere */
     wr given;      /* share of the target's positions (or frames) that the decoder was given as
                     * input; poison when the objective gives none */

@@ -450,11 +450,16 @@ static const struct {
     {"train.valid_decode", WR_RECIPE_VALID_GREEDY, TRANSFORMER},
     {"train.valid_decode", WR_RECIPE_VALID_BEAM, TRANSFORMER},
     {"train.valid_decode", WR_RECIPE_VALID_ARGMAX, FLOWSEQ | NAT},
+    {"train.valid_decode", WR_RECIPE_VALID_METHOD, NAT},
     {"decode.method", WR_RECIPE_GREEDY, TRANSFORMER},
     {"decode.method", WR_RECIPE_BEAM, TRANSFORMER},
     {"decode.method", WR_RECIPE_ARGMAX, FLOWSEQ | NAT},
     {"decode.method", WR_RECIPE_NPD, FLOWSEQ},
     {"decode.method", WR_RECIPE_IWD, FLOWSEQ},
+    {"decode.method", WR_RECIPE_MASK_PREDICT, NAT},
+    {"decode.method", WR_RECIPE_CTC, NAT},
+    {"decode.method", WR_RECIPE_CTC_BEAM, NAT},
+    {"decode.method", WR_RECIPE_METHOD_AUTO, NAT},
 };
 enum { CHOICE_OF_TYPE_N = sizeof CHOICES_OF_TYPES / sizeof CHOICES_OF_TYPES[0] };
 
@@ -536,6 +541,9 @@ static wr_status check_model(const loader *l) {
 }
 
 static wr_status check_train(const loader *l) {
+    static const char *const WAYS[] = {[WR_RECIPE_TRANSFORMER] = "greedy or beam",
+                                       [WR_RECIPE_FLOWSEQ] = "argmax",
+                                       [WR_RECIPE_NAT] = "argmax or method"};
     const wr_recipe_train *t = &l->recipe->train;
     wr_str what = {0};
     if (t->average_best > t->keep_best) {
@@ -547,7 +555,7 @@ static wr_status check_train(const loader *l) {
         wr_str_add(&what,
                    "train.best_by = bleu needs translations of the validation data, but "
                    "train.valid_decode = none; allowed: best_by nll, or valid_decode %s",
-                   l->recipe->model.type == WR_RECIPE_TRANSFORMER ? "greedy or beam" : "argmax");
+                   WAYS[l->recipe->model.type]);
         return conflict(l, "train.best_by", "train.valid_decode", &what);
     }
     return WR_OK;
@@ -607,22 +615,26 @@ static wr_status check_prior(const loader *l) {
 }
 
 /* Does the key hold its default? */
-static bool is_default(const loader *l, const wr__key *key) {
+static wr_status check_default(const loader *l, const wr__key *key, bool *same) {
     wr_str value = {0};
     wr__key_write(key, l->recipe, &value);
-    bool same = strcmp(wr_str_text(&value), wr__key_default(key, l->recipe->model.type)) == 0;
+    wr_status status = value.oom ? wr_fail_memory(l->err, key->path, value.cap) : WR_OK;
+    *same = strcmp(wr_str_text(&value), wr__key_default(key, l->recipe->model.type)) == 0;
     wr_str_free(&value);
-    return same;
+    return status;
 }
 
-/* Objective and lengths must go together, and no key may be changed that would do nothing. */
+/* Objective, lengths and decoding must go together, and no key may be changed that would do
+ * nothing. */
 static wr_status check_nat(const loader *l) {
     if (l->recipe->model.type != WR_RECIPE_NAT) return WR_OK;
     wr_recipe_conflict c = {0};
     if (!wr_recipe_nat_fits(l->recipe, &c)) return conflict(l, c.a, c.b, &c.what);
     for (size_t i = 0; i < wr__key_n; i++) {
-        const wr__key *key = &wr__keys[i];
-        if (is_default(l, key) || wr_recipe_nat_uses(l->recipe, key->path, &c)) continue;
+        bool same;
+        wr_status status = check_default(l, &wr__keys[i], &same);
+        if (status != WR_OK) return status;
+        if (same || wr_recipe_nat_uses(l->recipe, wr__keys[i].path, &c)) continue;
         return conflict(l, c.a, c.b, &c.what);
     }
     wr_error why = {0};
@@ -670,6 +682,34 @@ wr_status wr_recipe_load(const char *path, const char *const *set, size_t set_n,
     wr_status status = wr_file_read(path, &text, &n, err);
     if (status != WR_OK) return status;
     status = wr_recipe_parse(text, n, path, set, set_n, recipe, err);
+    free(text);
+    return status;
+}
+
+/* Was it saved by a version in which the keys of decoding did nothing in this type of model? */
+static bool saved_without_decoding(const char *text) {
+    const char *begin = "model:\n  type: nat\n";
+    return strncmp(text, begin, strlen(begin)) == 0 && strstr(text, "\n  iterations: ") == NULL;
+}
+
+wr_status wr_recipe_load_saved(const char *path, const char *const *set, size_t set_n,
+                               wr_recipe *recipe, wr_error *err) {
+    static const char *const MEANT[] = {"decode.method=auto", "decode.normalisation=length",
+                                        "decode.alpha=1"};
+    enum { MEANT_N = sizeof MEANT / sizeof MEANT[0] };
+    char *text;
+    size_t n, more = 0;
+    wr_status status = wr_file_read(path, &text, &n, err);
+    if (status != WR_OK) return status;
+    const char **all = malloc((set_n + MEANT_N) * sizeof *all);
+    if (saved_without_decoding(text)) more = MEANT_N;
+    for (size_t i = 0; all != NULL && i < more; i++)
+        all[i] = MEANT[i];
+    for (size_t i = 0; all != NULL && i < set_n; i++)
+        all[more + i] = set[i];
+    status = all == NULL ? wr_fail_memory(err, "settings", set_n * sizeof *all)
+                         : wr_recipe_parse(text, n, path, all, more + set_n, recipe, err);
+    free(all);
     free(text);
     return status;
 }

@@ -110,7 +110,8 @@ extern "C" {
     X(WR_RECIPE_VALID_NONE, "none")                                                                \
     X(WR_RECIPE_VALID_GREEDY, "greedy")                                                            \
     X(WR_RECIPE_VALID_BEAM, "beam")                                                                \
-    X(WR_RECIPE_VALID_ARGMAX, "argmax")
+    X(WR_RECIPE_VALID_ARGMAX, "argmax")                                                            \
+    X(WR_RECIPE_VALID_METHOD, "method")
 #define WR_RECIPE_BEST_BY(X)                                                                       \
     X(WR_RECIPE_BEST_NLL, "nll")                                                                   \
     X(WR_RECIPE_BEST_BLEU, "bleu")
@@ -128,7 +129,11 @@ extern "C" {
     X(WR_RECIPE_BEAM, "beam")                                                                      \
     X(WR_RECIPE_ARGMAX, "argmax")                                                                  \
     X(WR_RECIPE_NPD, "npd")                                                                        \
-    X(WR_RECIPE_IWD, "iwd")
+    X(WR_RECIPE_IWD, "iwd")                                                                        \
+    X(WR_RECIPE_MASK_PREDICT, "mask-predict")                                                      \
+    X(WR_RECIPE_CTC, "ctc")                                                                        \
+    X(WR_RECIPE_CTC_BEAM, "ctc-beam")                                                              \
+    X(WR_RECIPE_METHOD_AUTO, "auto")
 #define WR_RECIPE_NORMALISATIONS(X)                                                                \
     X(WR_RECIPE_BY_PENALTY, "penalty")                                                             \
     X(WR_RECIPE_BY_LENGTH, "length")                                                               \
@@ -303,6 +308,14 @@ typedef struct wr_recipe_decode {
     int lengths, samples; /* npd, iwd: candidates of a sentence: samples for each length */
     double temperature;   /* npd, iwd: factor of the prior's noise */
     int iwd_samples;      /* iwd: posterior samples of a candidate */
+    /* non-autoregressive models: wr_nat_search_options (models/nat_decoder.h) */
+    int iterations; /* mask-predict, also the next */
+    bool adaptive;
+    double length_factor; /* argmax, mask-predict, also the next */
+    bool length_window;
+    bool dedup;
+    int symbols; /* ctc-beam, also the next */
+    double length_bonus;
     int max_sentences;
 } wr_recipe_decode;
 
@@ -328,7 +341,12 @@ typedef struct wr_recipe {
 wr_status wr_recipe_load(const char *path, const char *const *set, size_t set_n, wr_recipe *recipe,
                          wr_error *err);
 
-/* The same from `n` bytes of text; `name` stands for the file in messages. */
+/* The same of a file that wr_recipe_save() wrote, such as a run's recipe.yaml: one of an earlier
+ * version is read as that version meant it. */
+wr_status wr_recipe_load_saved(const char *path, const char *const *set, size_t set_n,
+                               wr_recipe *recipe, wr_error *err);
+
+/* The same as wr_recipe_load() from `n` bytes of text; `name` stands for the file in messages. */
 wr_status wr_recipe_parse(const char *text, size_t n, const char *name, const char *const *set,
                           size_t set_n, wr_recipe *recipe, wr_error *err);
 

@@ -22,6 +22,13 @@ wr_recipe_glancing wr_recipe_glancing_of(const wr_recipe *r) {
                                                          : WR_RECIPE_GLANCE_NONE;
 }
 
+wr_recipe_decode_method wr_recipe_method_of(const wr_recipe *r) {
+    if (r->decode.method != WR_RECIPE_METHOD_AUTO) return r->decode.method;
+    if (r->objective.name == WR_RECIPE_OBJECTIVE_CTC) return WR_RECIPE_CTC;
+    return r->objective.name == WR_RECIPE_OBJECTIVE_CMLM ? WR_RECIPE_MASK_PREDICT
+                                                         : WR_RECIPE_ARGMAX;
+}
+
 /* ---- the model ---- */
 
 static int padded(const wr_recipe *r, int length) {
@@ -114,12 +121,56 @@ wr_status wr_recipe_nat_training(const wr_recipe *r, wr_nat_training *t, wr_erro
     return WR_OK;
 }
 
+/* ---- decoding ---- */
+
+static wr_nat_method method_of(const wr_recipe *r) {
+    switch (wr_recipe_method_of(r)) {
+    case WR_RECIPE_MASK_PREDICT:
+        return WR_NAT_MASK_PREDICT;
+    case WR_RECIPE_CTC:
+        return WR_NAT_CTC;
+    case WR_RECIPE_CTC_BEAM:
+        return WR_NAT_CTC_BEAM;
+    default:
+        return WR_NAT_ARGMAX;
+    }
+}
+
+wr_nat_search_options wr_recipe_nat_search(const wr_recipe *r) {
+    const wr_recipe_decode *d = &r->decode;
+    wr_nat_search_options o = wr_nat_search_defaults(false, false);
+    o.method = method_of(r);
+    o.lengths = d->lengths;
+    o.window = d->length_window;
+    o.length_factor = d->length_factor;
+    o.passes = d->iterations;
+    o.adaptive = d->adaptive;
+    o.dedup = d->dedup;
+    o.beam = d->beam;
+    o.symbols = d->symbols;
+    o.length_bonus = d->length_bonus;
+    o.max_sentences = d->max_sentences;
+    return o;
+}
+
 /* ---- keys that do nothing ---- */
 
-/* The word that a choice holds, e.g. "ctc" for objective.name. */
+/* "objective.name = ctc", "nat.length = auto (here none)". */
 static void add_choice(const wr_recipe *r, const char *path, wr_str *text) {
-    wr_str_add(text, "%s = ", path);
-    wr__key_write(wr__key_find(path), r, text);
+    const wr__key *key = wr__key_find(path);
+    wr_recipe resolved = *r;
+    resolved.nat.length = wr_recipe_length_of(r);
+    resolved.objective.glancing = wr_recipe_glancing_of(r);
+    resolved.decode.method = wr_recipe_method_of(r);
+    wr_str now = {0}, means = {0};
+    wr__key_write(key, r, &now);
+    wr__key_write(key, &resolved, &means);
+    bool same = strcmp(wr_str_text(&now), wr_str_text(&means)) == 0;
+    wr_str_add(text, "%s = %s", path, wr_str_text(&now));
+    if (!same) wr_str_add(text, " (here %s)", wr_str_text(&means));
+    text->oom = text->oom || now.oom || means.oom;
+    wr_str_free(&now);
+    wr_str_free(&means);
 }
 
 static bool starts(const char *path, const char *with) {
@@ -128,6 +179,26 @@ static bool starts(const char *path, const char *with) {
 
 static bool is(const char *path, const char *name) { return strcmp(path, name) == 0; }
 
+/* has_effect() of keys of decoding. */
+static bool decoding_has_effect(const wr_recipe *r, const char *path, const char **by,
+                                const char **with) {
+    wr_recipe_decode_method method = wr_recipe_method_of(r);
+    *by = "decode.method";
+    *with = "mask-predict";
+    if (is(path, "decode.iterations") || is(path, "decode.adaptive"))
+        return method == WR_RECIPE_MASK_PREDICT;
+    *with = "ctc-beam";
+    if (is(path, "decode.beam") || is(path, "decode.symbols") || is(path, "decode.length_bonus"))
+        return method == WR_RECIPE_CTC_BEAM;
+    bool frames = wr_recipe_length_of(r) == WR_RECIPE_LENGTH_NONE;
+    *by = "nat.length";
+    *with = "pooled, token or difference";
+    if (starts(path, "decode.length") && frames) return false;
+    *by = "decode.lengths";
+    *with = "at least 2";
+    return !is(path, "decode.length_window") || r->decode.lengths > 1;
+}
+
 /* The key that decides whether `path` has an effect goes to *by; the words with which it has to
  * *with. True when it has. */
 static bool has_effect(const wr_recipe *r, const char *path, const char **by, const char **with) {
@@ -135,6 +206,7 @@ static bool has_effect(const wr_recipe *r, const char *path, const char **by, co
     bool mixes = r->nat.inputs == WR_RECIPE_INPUT_SOFT || r->nat.inputs == WR_RECIPE_INPUT_INTERP;
     bool open =
         r->nat.length == WR_RECIPE_LENGTH_AUTO; /* another objective may have a use for it */
+    if (starts(path, "decode.")) return decoding_has_effect(r, path, by, with);
     *by = "nat.length";
     *with = "none";
     if (starts(path, "nat.upsampl")) return frames || open;
@@ -175,7 +247,8 @@ static bool of_objective(const wr_recipe *r, const char *path, const char **with
 
 bool wr_recipe_nat_uses(const wr_recipe *r, const char *path, wr_recipe_conflict *c) {
     const char *by, *with;
-    if (!starts(path, "nat.") && !starts(path, "objective.")) return true;
+    if (!starts(path, "nat.") && !starts(path, "objective.") && !starts(path, "decode."))
+        return true;
     bool used = has_effect(r, path, &by, &with);
     if (used && starts(path, "objective.") && !of_objective(r, path, &with)) {
         by = "objective.name";
@@ -197,9 +270,8 @@ static bool glances(wr_recipe_objective_name name) {
            name == WR_RECIPE_OBJECTIVE_CTC;
 }
 
-bool wr_recipe_nat_fits(const wr_recipe *r, wr_recipe_conflict *c) {
+static bool length_fits(const wr_recipe *r, wr_recipe_conflict *c) {
     const wr_objective *row = row_of(r);
-    wr_recipe_glancing glancing = wr_recipe_glancing_of(r);
     bool frames = wr_recipe_length_of(r) == WR_RECIPE_LENGTH_NONE;
     c->a = "objective.name";
     c->b = "nat.length";
@@ -213,7 +285,13 @@ bool wr_recipe_nat_fits(const wr_recipe *r, wr_recipe_conflict *c) {
         wr_str_add(&c->what,
                    "objective.name = ctc needs more positions than target words, but nat.length "
                    "predicts their number; allowed: nat.length none or auto");
-    if (c->what.len > 0) return false;
+    return c->what.len == 0;
+}
+
+static bool glancing_fits(const wr_recipe *r, wr_recipe_conflict *c) {
+    const wr_objective *row = row_of(r);
+    wr_recipe_glancing glancing = wr_recipe_glancing_of(r);
+    c->a = "objective.name";
     c->b = "objective.glancing";
     if (glancing != WR_RECIPE_GLANCE_NONE && !glances(r->objective.name))
         wr_str_add(&c->what,
@@ -231,4 +309,50 @@ bool wr_recipe_nat_fits(const wr_recipe *r, wr_recipe_conflict *c) {
         wr_str_add(&c->what, "objective.name = ctc gives each position its word with one "
                              "probability; allowed: objective.glancing none, hamming or fixed");
     return c->what.len == 0;
+}
+
+static bool method_fits(const wr_recipe *r, wr_recipe_conflict *c) {
+    const wr_recipe_decode_method method = r->decode.method;
+    const char *name = wr_nat_method_name(method_of(r));
+    bool ctc = r->objective.name == WR_RECIPE_OBJECTIVE_CTC;
+    bool frames = wr_recipe_length_of(r) == WR_RECIPE_LENGTH_NONE;
+    c->a = "decode.method";
+    c->b = "objective.name";
+    if ((method == WR_RECIPE_CTC || method == WR_RECIPE_CTC_BEAM) && !ctc)
+        wr_str_add(&c->what,
+                   "decode.method = %s merges frames, which objective.name = %s does not train; "
+                   "allowed: decode.method auto%s, or objective.name ctc",
+                   name, row_of(r)->name, frames ? " or argmax" : ", argmax or mask-predict");
+    else if ((method == WR_RECIPE_ARGMAX || method == WR_RECIPE_MASK_PREDICT) && ctc)
+        wr_str_add(&c->what,
+                   "decode.method = %s says a word in each position, but objective.name = ctc "
+                   "trains frames that are merged; allowed: decode.method auto, ctc or ctc-beam",
+                   name);
+    if (c->what.len > 0) return false;
+    c->b = "nat.length";
+    if (method == WR_RECIPE_MASK_PREDICT && frames)
+        wr_str_add(&c->what, "decode.method = mask-predict says words again in their places, which "
+                             "the frames of nat.length = none do not have; allowed: decode.method "
+                             "auto or argmax, or nat.length pooled, token or difference");
+    return c->what.len == 0;
+}
+
+/* No sentence has more lengths than the model has classes. */
+static bool lengths_fit(const wr_recipe *r, wr_recipe_conflict *c) {
+    wr_nat n = {0};
+    fill(r, &n);
+    if (n.frames > 0 || r->decode.lengths <= wr_nat_length_classes(&n)) return true;
+    bool differences = n.length == WR_RECIPE_LENGTH_DIFFERENCE;
+    c->a = "decode.lengths";
+    c->b = differences ? "nat.length" : "nat.length_classes";
+    wr_str_add(&c->what,
+               "decode.lengths = %d, but there are %d classes of lengths (%s); allowed: at most as "
+               "many",
+               r->decode.lengths, wr_nat_length_classes(&n),
+               differences ? "nat.length = difference" : "nat.length_classes");
+    return false;
+}
+
+bool wr_recipe_nat_fits(const wr_recipe *r, wr_recipe_conflict *c) {
+    return length_fits(r, c) && glancing_fits(r, c) && method_fits(r, c) && lengths_fit(r, c);
 }

@@ -2,6 +2,7 @@
 #ifndef WEIR_RECIPE_NAT_H
 #define WEIR_RECIPE_NAT_H
 
+#include "models/nat_decoder.h"
 #include "models/nat_loss.h"
 
 #ifdef __cplusplus
@@ -20,9 +21,13 @@ wr_status wr_recipe_objective_of(const wr_recipe *r, wr_objective_config *c, wr_
 /* The same with what the decoder is given and the length's weight. */
 wr_status wr_recipe_nat_training(const wr_recipe *r, wr_nat_training *t, wr_error *err);
 
-/* nat.length and objective.glancing with `auto` resolved. */
+/* How section `decode` says that the model translates. */
+wr_nat_search_options wr_recipe_nat_search(const wr_recipe *r);
+
+/* nat.length, objective.glancing and decode.method with `auto` resolved. */
 wr_recipe_length wr_recipe_length_of(const wr_recipe *r);
 wr_recipe_glancing wr_recipe_glancing_of(const wr_recipe *r);
+wr_recipe_decode_method wr_recipe_method_of(const wr_recipe *r);
 
 /* Two keys that do not go together, and why; `what` is to be freed. */
 typedef struct wr_recipe_conflict {
@@ -30,11 +35,11 @@ typedef struct wr_recipe_conflict {
     wr_str what;
 } wr_recipe_conflict;
 
-/* Does the key have an effect, the others being as they are? Of other keys than those of sections
- * `nat` and `objective`: true. False: `c` tells what it lacks. */
+/* Does the key have an effect, the others being as they are? Of keys outside the sections `nat`,
+ * `objective` and `decode`: true. False: `c` tells what it lacks. */
 bool wr_recipe_nat_uses(const wr_recipe *r, const char *path, wr_recipe_conflict *c);
 
-/* Do lengths and objective go together? */
+/* Do lengths, objective and decoding go together? */
 bool wr_recipe_nat_fits(const wr_recipe *r, wr_recipe_conflict *c);
 
 #ifdef __cplusplus

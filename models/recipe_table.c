@@ -32,8 +32,9 @@
 #define TRANSFORMER .types = 1u << WR_RECIPE_TRANSFORMER
 #define FLOWSEQ     .types = 1u << WR_RECIPE_FLOWSEQ
 #define NAT         .types = 1u << WR_RECIPE_NAT
-/* For two: those with the layers of the Transformer. */
-#define LAYERED .types = 1u << WR_RECIPE_TRANSFORMER | 1u << WR_RECIPE_NAT
+/* For two: those with the layers of the Transformer, those that predict lengths. */
+#define LAYERED  .types = 1u << WR_RECIPE_TRANSFORMER | 1u << WR_RECIPE_NAT
+#define PREDICTS .types = 1u << WR_RECIPE_FLOWSEQ | 1u << WR_RECIPE_NAT
 
 /* clang-format off */
 const wr__key wr__keys[] = {
@@ -244,9 +245,9 @@ const wr__key wr__keys[] = {
     INT(train.valid_every, "1000", 1, 1000000000,
         "updates between validations"),
     CHOICE(train.valid_decode, WR_RECIPE_VALID_DECODES, "greedy",
-           "how a validation translates for BLEU (`transformer`: greedy or beam; `flowseq` and "
-           "`nat`: argmax); `none`: it computes the loss only", .flowseq = "argmax",
-           .nat = "argmax"),
+           "how a validation translates for BLEU (`transformer`: greedy or beam; `flowseq`: argmax; "
+           "`nat`: `argmax`, in one pass, or `method`, as section `decode` says); `none`: it "
+           "computes the loss only", .flowseq = "argmax", .nat = "argmax"),
     INT(train.valid_beam, "4", 1, 1000,
         "beam of the validation when `train.valid_decode` is `beam`", TRANSFORMER),
     INT(train.valid_sentences, "0", 0, 1000000000,
@@ -300,22 +301,28 @@ const wr__key wr__keys[] = {
     CHOICE(decode.method, WR_RECIPE_DECODES, "beam",
            "how `weir translate` searches (`transformer`: greedy or beam; `flowseq`: `argmax`, one "
            "candidate; `npd`, candidates rescored by a Transformer; `iwd`, candidates rescored by "
-           "the model itself; `nat`: argmax)", .flowseq = "argmax", .nat = "argmax"),
+           "the model itself; `nat`: `argmax`, one pass; `mask-predict`, several; `ctc` and "
+           "`ctc-beam`, of models with `objective.name` ctc; `auto`: `mask-predict` with "
+           "`objective.name` cmlm, `ctc` with ctc, else `argmax`)", .flowseq = "argmax",
+           .nat = "auto"),
     INT(decode.beam, "5", 1, 1000,
-        "hypotheses kept by `beam`", TRANSFORMER),
+        "hypotheses kept by `beam`; prefixes kept by `ctc-beam`", LAYERED, .nat = "20"),
     CHOICE(decode.normalisation, WR_RECIPE_NORMALISATIONS, "penalty",
            "the score of a hypothesis is its log-probability divided by ((5 + length) / 6)^alpha "
            "(`penalty`), by length^alpha (`length`), or by nothing (`none`); in `npd` the "
-           "log-probability is that of the rescoring Transformer", .flowseq = "length"),
+           "log-probability is that of the rescoring Transformer, and so in `nat` with one",
+           .flowseq = "length", .nat = "length"),
     REAL(decode.alpha, "0.6", 0, 10,
-         "exponent of the normalisation; larger prefers longer translations", .flowseq = "1"),
+         "exponent of the normalisation; larger prefers longer translations", .flowseq = "1",
+         .nat = "1"),
     REAL(decode.max_len_factor, "1.5", 0, 100,
          "an output has at most max_len_factor * (source tokens) + max_len_extra tokens, and at "
          "most `model.max_len`", TRANSFORMER),
     INT(decode.max_len_extra, "20", 1, 65536,
         "see `decode.max_len_factor`", TRANSFORMER),
     INT(decode.lengths, "3", 1, 1000,
-        "likeliest lengths that `npd` and `iwd` try", FLOWSEQ),
+        "likeliest lengths that `npd` and `iwd` try, and `argmax` and `mask-predict` of `nat`",
+        PREDICTS, .nat = "1"),
     INT(decode.samples, "5", 1, 1000,
         "candidates of `npd` and `iwd` for each length", FLOWSEQ),
     REAL(decode.temperature, "0.3", 0, 10,
@@ -323,6 +330,20 @@ const wr__key wr__keys[] = {
          FLOWSEQ),
     INT(decode.iwd_samples, "4", 1, 10000,
         "posterior samples by which `iwd` scores a candidate", FLOWSEQ),
+    INT(decode.iterations, "10", 1, 1000,
+        "passes of `mask-predict`", NAT),
+    BOOL(decode.adaptive, "false",
+         "`mask-predict` is done with a candidate when a pass changes no word", NAT),
+    ROW(WR__KEY_REAL, decode.length_factor, .fallback = "1", .max = 100, .above = true,
+        .help = "`argmax` and `mask-predict`: predicted lengths are multiplied by it", NAT),
+    BOOL(decode.length_window, "false",
+         "`decode.lengths` are those around the likeliest one, not the likeliest ones", NAT),
+    BOOL(decode.dedup, "false",
+         "words equal to the word before are left out of translations", NAT),
+    INT(decode.symbols, "40", 0, 1000000000,
+        "`ctc-beam` looks at the likeliest pieces of a frame, so many (2 at least); 0: at all", NAT),
+    REAL(decode.length_bonus, "0", -1000, 1000,
+         "`ctc-beam` adds it to the score for each piece", NAT),
     INT(decode.max_sentences, "64", 1, 100000,
         "sentences translated together"),
 };

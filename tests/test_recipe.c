@@ -1,6 +1,7 @@
 /* Recipes: values, limits, golden error messages, `--set`, saving, the files in recipes/. */
 #include "helpers/alloc.h"
 #include "models/recipe.h"
+#include "models/recipe_nat.h"
 #include "models/recipe_nearest.h"
 #include "models/recipe_table.h"
 
@@ -167,8 +168,8 @@ static const mistake MISTAKES[] = {
      "nat.inputs = mask, where it would do nothing; leave it out"},
     {NAT "objective:\n  glance_from: 1\n", NULL,
      "r.yaml:3: objective.glance_from has an effect with objective.glancing hamming, levenshtein, "
-     "p_ref, one_minus_p_ref or fixed only, but objective.glancing = auto, where it would do "
-     "nothing; leave it out"},
+     "p_ref, one_minus_p_ref or fixed only, but objective.glancing = auto (here none), where it "
+     "would do nothing; leave it out"},
     {NAT "objective:\n  name: axe\n  glancing: p_ref\n", NULL,
      "r.yaml:4: objective.glancing gives words that belong to positions, which objective.name = "
      "axe does not tell; allowed: objective.name ce, glat or ctc, or objective.glancing none"},
@@ -181,7 +182,83 @@ static const mistake MISTAKES[] = {
     {NAT "objective: {name: oaxe, mix: 0.5, anneal: 100}\n", NULL,
      "r.yaml: oaxe: mix fixes the share of cross-entropy, anneal lets it fall; leave one out"},
     {NAT "decode:\n  method: beam\n", NULL,
-     "r.yaml:3: decode.method = beam does not go with model.type = nat; allowed: argmax"},
+     "r.yaml:3: decode.method = beam does not go with model.type = nat; allowed: argmax, "
+     "mask-predict, ctc, ctc-beam, auto"},
+    /* how they are decoded */
+    {FLOW "decode: {method: auto}\n", NULL,
+     "r.yaml:2: decode.method = auto does not go with model.type = flowseq; allowed: argmax, npd, "
+     "iwd"},
+    {"decode:\n  iterations: 4\n", NULL,
+     "r.yaml:2: decode.iterations is a key of model.type = nat, but model.type = transformer, "
+     "where it would do nothing; leave it out"},
+    {"decode:\n  lengths: 4\n", NULL,
+     "r.yaml:2: decode.lengths is a key of model.type = flowseq, but model.type = transformer, "
+     "where it would do nothing; leave it out"},
+    {FLOW "decode: {dedup: true}\n", NULL,
+     "r.yaml:2: decode.dedup is a key of model.type = nat, but model.type = flowseq, where it "
+     "would do nothing; leave it out"},
+    {NAT "decode: {samples: 2}\n", NULL,
+     "r.yaml:2: decode.samples is a key of model.type = flowseq, but model.type = nat, where it "
+     "would do nothing; leave it out"},
+    {NAT "decode:\n  iterations: 0\n", NULL,
+     "r.yaml:3: decode.iterations must be a whole number from 1 to 1000, but is '0'"},
+    {NAT "decode:\n  length_factor: 0\n", NULL,
+     "r.yaml:3: decode.length_factor must be a number above 0 and at most 100, but is '0'"},
+    {NAT "decode:\n  iteration: 4\n", NULL,
+     "r.yaml:3: unknown key 'decode.iteration'; did you mean 'decode.iterations'? allowed there: "
+     "method, beam, normalisation, alpha, max_len_factor, max_len_extra, lengths, samples, "
+     "temperature, iwd_samples, iterations, adaptive, length_factor, length_window, dedup, "
+     "symbols, length_bonus, max_sentences"},
+    {NAT "decode:\n  iterations: 4\n", NULL,
+     "r.yaml:3: decode.iterations has an effect with decode.method mask-predict only, but "
+     "decode.method = auto (here argmax), where it would do nothing; leave it out"},
+    {NAT "objective: {name: cmlm}\ndecode:\n  adaptive: true\n  method: argmax\n", NULL,
+     "r.yaml:5: decode.adaptive has an effect with decode.method mask-predict only, but "
+     "decode.method = argmax, where it would do nothing; leave it out"},
+    {NAT "objective: {name: ctc}\ndecode:\n  beam: 8\n", NULL,
+     "r.yaml:4: decode.beam has an effect with decode.method ctc-beam only, but decode.method = "
+     "auto (here ctc), where it would do nothing; leave it out"},
+    {NAT "decode:\n  symbols: 8\n", NULL,
+     "r.yaml:3: decode.symbols has an effect with decode.method ctc-beam only, but decode.method = "
+     "auto (here argmax), where it would do nothing; leave it out"},
+    {NAT "objective: {name: ctc}\n", "decode.length_bonus=1",
+     "--set decode.length_bonus=1: decode.length_bonus has an effect with decode.method ctc-beam "
+     "only, but decode.method = auto (here ctc), where it would do nothing; leave it out"},
+    {NAT "objective: {name: ctc}\ndecode: {lengths: 3}\n", NULL,
+     "r.yaml:3: decode.lengths has an effect with nat.length pooled, token or difference only, but "
+     "nat.length = auto (here none), where it would do nothing; leave it out"},
+    {NAT "decode: {length_factor: 1.1}\nobjective: {name: axe}\n", "nat.length=none",
+     "--set nat.length=none: decode.length_factor has an effect with nat.length pooled, token or "
+     "difference only, but nat.length = none, where it would do nothing; leave it out"},
+    {NAT "decode: {length_window: true}\n", NULL,
+     "r.yaml:2: decode.length_window has an effect with decode.lengths at least 2 only, but "
+     "decode.lengths = 1, where it would do nothing; leave it out"},
+    {NAT "decode:\n  method: ctc\n", NULL,
+     "r.yaml:3: decode.method = ctc merges frames, which objective.name = ce does not train; "
+     "allowed: decode.method auto, argmax or mask-predict, or objective.name ctc"},
+    {NAT "nat: {length: none}\nobjective: {name: axe}\ndecode: {method: ctc-beam}\n", NULL,
+     "r.yaml:4: decode.method = ctc-beam merges frames, which objective.name = axe does not train; "
+     "allowed: decode.method auto or argmax, or objective.name ctc"},
+    {NAT "decode: {method: argmax}\n", "objective.name=ctc",
+     "--set objective.name=ctc: decode.method = argmax says a word in each position, but "
+     "objective.name = ctc trains frames that are merged; allowed: decode.method auto, ctc or "
+     "ctc-beam"},
+    {NAT "nat: {length: none}\nobjective: {name: axe}\ndecode: {method: mask-predict}\n", NULL,
+     "r.yaml:4: decode.method = mask-predict says words again in their places, which the frames of "
+     "nat.length = none do not have; allowed: decode.method auto or argmax, or nat.length pooled, "
+     "token or difference"},
+    {NAT "nat:\n  length_classes: 8\ndecode:\n  lengths: 9\n", NULL,
+     "r.yaml:5: decode.lengths = 9, but there are 8 classes of lengths (nat.length_classes); "
+     "allowed: at most as many"},
+    {NAT "decode:\n  lengths: 102\nnat:\n  length: difference\n", NULL,
+     "r.yaml:5: decode.lengths = 102, but there are 101 classes of lengths (nat.length = "
+     "difference); allowed: at most as many"},
+    {NAT "train:\n  valid_decode: none\n", NULL,
+     "r.yaml:3: train.best_by = bleu needs translations of the validation data, but "
+     "train.valid_decode = none; allowed: best_by nll, or valid_decode argmax or method"},
+    {FLOW "train: {valid_decode: method}\n", NULL,
+     "r.yaml:2: train.valid_decode = method does not go with model.type = flowseq; allowed: none, "
+     "argmax"},
     {FLOW "optim:\n  pretrain_lr_start: 0.5\n", NULL,
      "r.yaml:3: optim.pretrain_lr_start = 0.5 must be at most optim.lr = 0.001"},
     {FLOW "train: {max_updates: 5300}\noptim:\n  schedule: linear\n  warmup: 300\n", NULL,
@@ -351,6 +428,11 @@ static void test_defaults_of_a_type(void **state) {
     assert_int_equal(r.model.embeddings, WR_RECIPE_EMBED_JOINT);
     assert_int_equal(r.train.valid_decode, WR_RECIPE_VALID_ARGMAX);
     assert_int_equal(r.nat.length, WR_RECIPE_LENGTH_AUTO);
+    assert_int_equal(r.decode.method, WR_RECIPE_METHOD_AUTO);
+    assert_int_equal(r.decode.beam, 20);
+    assert_int_equal(r.decode.lengths, 1);
+    wr_recipe_text(&r, &saved);
+    assert_non_null(strstr(wr_str_text(&saved), "\n  method: auto\n  beam: 20\n"));
     wr_str_clear(&saved);
     assert_int_equal(parse("", NULL, &r, &err), WR_OK);
     wr_recipe_text(&r, &saved);
@@ -358,6 +440,59 @@ static void test_defaults_of_a_type(void **state) {
     assert_null(strstr(wr_str_text(&saved), "prior:"));
     assert_null(strstr(wr_str_text(&saved), "flowseq:"));
     wr_str_free(&saved);
+}
+
+/* What section `decode` of a non-autoregressive model comes to. */
+static wr_nat_search_options search_of(const char *text, const char *set) {
+    wr_error err = {0};
+    wr_recipe r;
+    if (parse(text, set, &r, &err) != WR_OK) fail_msg("%s", err.text);
+    return wr_recipe_nat_search(&r);
+}
+
+static void test_search_of_a_recipe(void **state) {
+    (void)state;
+    static const struct {
+        const char *set;
+        bool merges, iterates;
+    } USUAL[] = {{"objective.name=ce", false, false},   {"objective.name=axe", false, false},
+                 {"objective.name=oaxe", false, false}, {"objective.name=glat", false, false},
+                 {"objective.name=ctc", true, false},   {"objective.name=cmlm", false, true}};
+    for (size_t i = 0; i < sizeof USUAL / sizeof USUAL[0]; i++) {
+        wr_nat_search_options got = search_of(NAT, USUAL[i].set);
+        wr_nat_search_options usual = wr_nat_search_defaults(USUAL[i].merges, USUAL[i].iterates);
+        assert_int_equal(got.method, usual.method);
+        assert_int_equal(got.lengths, usual.lengths);
+        assert_int_equal(got.window, usual.window);
+        assert_true(got.length_factor == usual.length_factor);
+        assert_int_equal(got.passes, usual.passes);
+        assert_int_equal(got.adaptive, usual.adaptive);
+        assert_int_equal(got.dedup, usual.dedup);
+        assert_int_equal(got.beam, usual.beam);
+        assert_int_equal(got.symbols, usual.symbols);
+        assert_true(got.length_bonus == usual.length_bonus);
+        assert_int_equal(got.nbest, usual.nbest);
+        assert_int_equal(got.max_tokens, usual.max_tokens);
+        assert_int_equal(got.max_sentences, usual.max_sentences);
+    }
+    wr_nat_search_options o =
+        search_of(NAT "decode: {method: mask-predict, iterations: 4, adaptive: true, lengths: 5, "
+                      "length_factor: 1.25, length_window: true, dedup: true, max_sentences: 7}\n",
+                  "objective.name=glat");
+    assert_int_equal(o.method, WR_NAT_MASK_PREDICT);
+    assert_int_equal(o.passes, 4);
+    assert_true(o.adaptive && o.window && o.dedup);
+    assert_int_equal(o.lengths, 5);
+    assert_true(o.length_factor == 1.25);
+    assert_int_equal(o.max_sentences, 7);
+    o = search_of(NAT "decode: {method: ctc-beam, beam: 6, symbols: 0, length_bonus: -0.5}\n",
+                  "objective.name=ctc");
+    assert_int_equal(o.method, WR_NAT_CTC_BEAM);
+    assert_int_equal(o.beam, 6);
+    assert_int_equal(o.symbols, 0);
+    assert_true(o.length_bonus == -0.5);
+    assert_int_equal(search_of(NAT "decode: {method: argmax}", "objective.name=cmlm").method,
+                     WR_NAT_ARGMAX);
 }
 
 /* The default recipe is what an empty file gives, and a later --set wins over an earlier one. */
@@ -396,6 +531,13 @@ static const struct {
     {"objective.visible", ROOMY_NAT "objective: {name: cmlm, masking: fixed}\n"},
     {"objective.glance_", ROOMY_NAT "objective: {name: glat}\n"},
     {"objective.", ROOMY_NAT},
+    {"decode.iterations", ROOMY_NAT "objective: {name: cmlm}\n"},
+    {"decode.adaptive", ROOMY_NAT "objective: {name: cmlm}\n"},
+    {"decode.length_window", ROOMY_NAT "decode: {lengths: 2}\n"},
+    {"decode.length_factor", ROOMY_NAT},
+    {"decode.dedup", ROOMY_NAT},
+    {"decode.symbols", ROOMY_NAT "objective: {name: ctc}\ndecode: {method: ctc-beam}\n"},
+    {"decode.length_bonus", ROOMY_NAT "objective: {name: ctc}\ndecode: {method: ctc-beam}\n"},
     {"", "model: {dim: 240, heads: 4, embeddings: separate}\n" ROOMY_REST},
     {"", "model: {type: flowseq, dim: 240, heads: 4, embeddings: separate}\n"
          "prior: {position: [actnorm]}\n" ROOMY_REST},
@@ -495,7 +637,10 @@ static void test_text_reads_back_exactly(void **state) {
                     "decode: {temperature: 0.1, method: npd}\n");
     check_text(NAT "nat: {inputs: interp, input_temperature: 0.123456789012345678}\n"
                    "objective: {name: oaxe, trunc_prob: 0.15, anneal: 150000}\n");
-    check_text(NAT "objective: {name: ctc, glancing: fixed, norm: frames}\n");
+    check_text(NAT "objective: {name: ctc, glancing: fixed, norm: frames}\n"
+                   "decode: {method: ctc-beam, beam: 3, symbols: 0, length_bonus: 0.1}\n");
+    check_text(NAT "decode: {lengths: 3, length_window: true, length_factor: 1.01, dedup: true}\n"
+                   "train: {valid_decode: method}\n");
 }
 
 static void test_save_and_load(void **state) {
@@ -513,6 +658,52 @@ static void test_save_and_load(void **state) {
     unlink(path);
     assert_int_equal(wr_recipe_load(path, NULL, 0, &second, &err), WR_ERR_IO);
     assert_non_null(strstr(err.text, path));
+}
+
+static wr_recipe load_saved(const char *text, const char *path, const char *set) {
+    wr_error err = {0};
+    wr_recipe r;
+    assert_int_equal(wr_file_replace(path, text, strlen(text), &err), WR_OK);
+    if (wr_recipe_load_saved(path, &set, set == NULL ? 0 : 1, &r, &err) != WR_OK)
+        fail_msg("%s", err.text);
+    return r;
+}
+
+/* The keys of decoding that stood in recipes of non-autoregressive models before they did anything.
+ */
+#define WITHOUT_DECODING                                                                           \
+    "decode:\n  method: argmax\n  normalisation: penalty\n  alpha: 0.6\n  max_sentences: 64\n"
+
+static void test_saved_recipes(void **state) {
+    (void)state;
+    char path[] = "/tmp/weir_recipe_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    wr_recipe r =
+        load_saved("model:\n  type: nat\nobjective:\n  name: ctc\n" WITHOUT_DECODING, path, NULL);
+    assert_int_equal(wr_recipe_method_of(&r), WR_RECIPE_CTC);
+    assert_int_equal(r.decode.normalisation, WR_RECIPE_BY_LENGTH);
+    assert_true(r.decode.alpha == 1);
+    static const char CMLM[] = "model:\n  type: nat\nobjective:\n  name: cmlm\n" WITHOUT_DECODING;
+    r = load_saved(CMLM, path, NULL);
+    assert_int_equal(wr_recipe_method_of(&r), WR_RECIPE_MASK_PREDICT);
+    r = load_saved(CMLM, path, "decode.method=argmax");
+    assert_int_equal(wr_recipe_method_of(&r), WR_RECIPE_ARGMAX);
+    /* what this version saves stays as it is, and so do the other models */
+    wr_error err = {0};
+    wr_recipe now;
+    assert_int_equal(parse(CMLM, NULL, &now, &err), WR_OK);
+    wr_str saved = {0};
+    wr_recipe_text(&now, &saved);
+    r = load_saved(wr_str_text(&saved), path, NULL);
+    assert_memory_equal(&now, &r, sizeof r);
+    wr_str_free(&saved);
+    r = load_saved("model:\n  type: flowseq\ndecode:\n  alpha: 0.5\n", path, NULL);
+    assert_int_equal(r.decode.method, WR_RECIPE_ARGMAX);
+    assert_true(r.decode.alpha == 0.5);
+    unlink(path);
+    assert_int_equal(wr_recipe_load_saved(path, NULL, 0, &r, &err), WR_ERR_IO);
 }
 
 static void test_shipped_recipes(void **state) {
@@ -603,8 +794,13 @@ static wr_status all_work(const char *path, wr_error *err) {
     if (status != WR_OK) return status;
     status = wr_recipe_parse("model: {dim: 64}", 16, "r.yaml", &set, 1, &r, err);
     if (status != WR_OK) return status;
+    status = wr_recipe_save(&r, path, err);
+    if (status != WR_OK) return status;
+    status = wr_recipe_load_saved(path, &set, 1, &r, err);
+    if (status != WR_OK) return status;
     static const char *const WRONG[] = {"model: {heds: 64}", FLOW "prior: {unit: [unti]}",
-                                        FLOW "prior: {unit: [2]}", FLOW "decode: {method: beam}"};
+                                        FLOW "prior: {unit: [2]}", FLOW "decode: {method: beam}",
+                                        NAT "decode: {iterations: 4}"};
     for (size_t i = 0; i < sizeof WRONG / sizeof WRONG[0]; i++) {
         wr_error message = {0};
         status = parse(WRONG[i], NULL, &r, &message);
@@ -665,10 +861,12 @@ int main(void) {
         cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_defaults_of_a_type),
+        cmocka_unit_test(test_search_of_a_recipe),
         cmocka_unit_test(test_order_of_settings),
         cmocka_unit_test(test_set_reaches_every_key),
         cmocka_unit_test(test_text_reads_back_exactly),
         cmocka_unit_test(test_save_and_load),
+        cmocka_unit_test(test_saved_recipes),
         cmocka_unit_test(test_shipped_recipes),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_documentation_is_complete),

@@ -104,6 +104,51 @@ grep -q "sentences have no alignment: .* raise nat.upsample" said.txt || fail "$
 [ "$(grep -c "have no alignment" said.txt)" = 1 ] || fail "not told once: $(cat said.txt)"
 [ "$(field infeasible short | head -n 1)" -gt 0 ] || fail "not counted: $(cat short/log.jsonl)"
 
+# ---- validation is what evaluate tells ----
+
+# told RUN NAME OPTIONS...: a column of what evaluate tells of the last checkpoint
+told() {
+    local run=$1 name=$2
+    shift 2
+    "$weir" evaluate "$run" --data data --checkpoint last --threads 1 "$@" > told.tsv 2> err.txt ||
+        fail "evaluate $run: $(cat err.txt)"
+    awk -F'\t' -v name="$name" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
+        NR == 2 && (name in at) { print $at[name] }' told.tsv
+}
+# agree RUN NAME...: the last validation told the same
+agree() {
+    local run=$1 name
+    shift
+    for name in "$@"; do
+        awk -v a="$(told "$run" "$name")" -v b="$(field "$name" "$run" valid | tail -n 1)" \
+            'BEGIN { d = a - b; exit a != "" && b != "" && d < 1e-4 && d > -1e-4 ? 0 : 1 }' ||
+            fail "$run: $name of evaluate and of the validation differ: $(cat told.tsv)"
+    done
+}
+terms=(loss nll length infeasible)
+for objective in ce axe oaxe glat; do agree $objective "${terms[@]}"; done
+agree ctc loss nll infeasible
+agree short loss nll infeasible
+agree anneal "${terms[@]}"
+[ "$(told short infeasible)" -gt 0 ] || fail "evaluate counts nothing: $(cat told.tsv)"
+[ -z "$(told ctc length)" ] || fail "ctc has a length: $(cat told.tsv)"
+
+# How a validation and all commands translate stands in the recipe.
+trained several --set objective.name=cmlm --set train.valid_sentences=0 --max-updates 200 \
+    --set train.valid_decode=method --set decode.iterations=3 --set decode.lengths=2
+agree several "${terms[@]}" bleu
+[ "$(told several bleu)" != "$(told several bleu --decode argmax --lengths 1)" ] ||
+    fail "the keys of decoding change nothing: $(cat told.tsv)"
+[ "$(told several bleu)" = "$(told several bleu --decode mask-predict --iterations 3 --lengths 2 \
+    --set decode.iterations=7)" ] || fail "an option does not go before the recipe: $(cat told.tsv)"
+trained once --set objective.name=cmlm --set train.valid_sentences=0 --max-updates 200 \
+    --set decode.iterations=3 --set decode.lengths=2
+[ "$(field bleu once valid | tail -n 1)" != "$(field bleu several valid | tail -n 1)" ] ||
+    fail "valid_decode: method changes nothing"
+awk -v a="$(told once bleu --decode argmax)" -v b="$(field bleu once valid | tail -n 1)" \
+    'BEGIN { exit b > 0 && a - b < 1e-3 && b - a < 1e-3 ? 0 : 1 }' ||
+    fail "valid_decode: argmax is not argmax: $(cat told.tsv)"
+
 # ---- the same for any number of threads and after kills ----
 
 for objective in glat cmlm; do
@@ -169,6 +214,10 @@ refuse 1 "start from a run with the same vocabulary" train "$recipe" --data othe
 refuse 1 "the run was begun with nat.inputs: uniform" train "$recipe" --data data --out ce \
     "${small[@]}" --resume --set nat.inputs=mask
 refuse 1 "allowed: argmax" "${base[@]}" --set decode.method=beam
+refuse 1 "decode.iterations has an effect with decode.method mask-predict only" "${base[@]}" \
+    --set decode.iterations=4
+refuse 1 "allowed: decode.method auto, ctc or ctc-beam" "${base[@]}" --set objective.name=ctc \
+    --set decode.method=argmax
 refuse 1 "is a key of model.type = nat" train "$2/recipes/transformer-tiny.yaml" --data data \
     --out no --set objective.name=ce
 refuse 1 "is a key of model.type = nat" bench "$2/recipes/transformer-tiny.yaml" --objective ce

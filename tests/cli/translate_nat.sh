@@ -65,6 +65,48 @@ try chosen ctc --decode ctc-beam --rescorer at
 cmp -s argmax lengths && fail "three lengths change nothing"
 cmp -s lengths judged && fail "a rescorer changes nothing"
 
+# What the options say may stand in the recipe; options go before it.
+same() {
+    local name=$1
+    shift
+    "$weir" translate "$@" --input in | cmp "$name" - || fail "not $name: $*"
+}
+window=(--set decode.lengths=3 --set decode.length_window=true --set decode.dedup=true)
+same lengths ce --set decode.lengths=3
+same window ce "${window[@]}"
+same factor axe --set decode.length_factor=1.2
+same passes cmlm --set decode.iterations=4 --set decode.lengths=2
+same adaptive cmlm --set decode.iterations=4 --set decode.adaptive=true
+same beam ctc --set decode.method=ctc-beam --set decode.beam=5 --set decode.length_bonus=0.5
+same argmax ce "${window[@]}" --set decode.dedup=false --lengths 1
+same lengths ce --set decode.lengths=5 --lengths 3
+same window ce --set decode.lengths=3 --length-window --dedup
+same passes cmlm --set decode.iterations=9 --iterations 4 --lengths 2
+same frames ctc --set decode.method=ctc-beam --decode ctc
+same beam ctc --set decode.method=ctc-beam --set decode.beam=2 --beam 5 --length-bonus 0.5
+"$weir" translate ctc --decode ctc-beam --symbols 2 --scores --input in > a
+"$weir" translate ctc --set decode.method=ctc-beam --set decode.symbols=2 --scores --input in |
+    cmp a - || fail "decode.symbols is not --symbols"
+judged() { "$weir" translate ce --lengths 3 --rescorer at --scores --input in "$@"; }
+judged --alpha 0 > a
+judged --set decode.alpha=0 | cmp a - || fail "decode.alpha is not --alpha"
+judged --set decode.normalisation=none | cmp a - || fail "without normalisation is not alpha 0"
+judged | cmp -s a - && fail "alpha changes nothing"
+
+# Recipes that were saved before these keys meant the same as options.
+for run in ce cmlm ctc; do
+    cp -r $run before-$run
+    sed -i -E '/^  (beam|lengths|iterations|adaptive|length_(factor|window|bonus)|dedup|symbols): /d
+        s/^  method: auto/  method: argmax/; s/^  normalisation: .*/  normalisation: penalty/
+        s/^  alpha: .*/  alpha: 0.6/' before-$run/recipe.yaml
+    [ "$(sed -n '/^decode/,$p' before-$run/recipe.yaml | wc -l)" = 5 ] || fail "$(cat before-$run/recipe.yaml)"
+done
+same argmax before-ce
+same frames before-ctc
+same passes before-cmlm --iterations 4 --lengths 2
+same judged before-ce --lengths 3 --rescorer at
+"$weir" info before-ctc > /dev/null || fail "info of a run from before"
+
 # Scores and lists.
 "$weir" translate ce --input in --lengths 4 --nbest 4 --scores > nbest
 awk -F'\t' 'NF != 4 { exit 1 } $1 == line && $2 > score { exit 1 } $1 == line { more = 1 }
@@ -85,10 +127,59 @@ xz -c letters.arpa > letters.xz
 beam --lm letters.xz | cmp with - || fail "a compressed model gives something else"
 
 # Evaluating and timing.
+header() { printf '%s\n' "$*" | tr ' ' '\t'; }
 "$weir" evaluate ce --data data --split valid --decode argmax > scored
-awk -F'\t' 'NR == 2 { exit NF == 3 && $1 == 40 && $3 > 0 ? 0 : 1 }' scored || fail "$(cat scored)"
-refuse 2 "--decode METHOD" evaluate ce --data data --split valid
-for arguments in "" "--set objective.name=cmlm --iterations 4" "--set objective.name=ctc" \
+[ "$(head -1 scored)" = "$(header sentences tokens loss nll length infeasible bleu chrf)" ] ||
+    fail "$(cat scored)"
+awk -F'\t' 'NR == 2 { exit NF == 8 && $1 == 40 && $8 > 0 ? 0 : 1 }' scored || fail "$(cat scored)"
+"$weir" evaluate ce --data data | cmp scored - || fail "argmax is not what the recipe says"
+"$weir" evaluate cmlm --data data > a
+"$weir" evaluate cmlm --data data --decode mask-predict --iterations 10 | cmp a - ||
+    fail "mask-predict is not what the recipe says"
+"$weir" evaluate cmlm --data data --set decode.iterations=2 | cmp -s a - && fail "two passes are ten"
+for run in ce ctc bos; do
+    "$weir" evaluate $run --data data > totals
+    "$weir" evaluate $run --data data --per-sentence --max-tokens 100 > sentences
+    awk -F'\t' -v run=$run 'function far(a, b) { return a - b > 2e-5 || b - a > 2e-5 }
+        BEGIN { getline < "totals"; for (i = 1; i <= NF; i++) total[$i] = i; getline < "totals"
+                split($0, of, "\t") }
+        NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+        { nll += $at["nll"]; tokens += $at["tokens"]; infeasible += $at["infeasible"]
+          if ("length" in at) length_nll += $at["length"]
+          if ($1 != NR - 1) bad = 1 }
+        END { n = NR - 1
+              exit bad || n != of[total["sentences"]] || tokens != of[total["tokens"]] ||
+                  infeasible != of[total["infeasible"]] || far(nll / tokens, of[total["nll"]]) ||
+                  ("length" in total) != ("length" in at) ||
+                  ("length" in at && far(length_nll / n, of[total["length"]])) }' sentences ||
+        fail "$run: totals and sentences disagree: $(cat totals)"
+done
+[ "$(head -1 sentences)" = "$(header sentence nll tokens length infeasible)" ] || fail "$(cat sentences)"
+
+# Token ids: the end may be there or not; a sentence too short for its words has no alignment.
+printf '4 5 6\n7\n' > src.ids
+printf '8 9\n8 9 10 11 12 13 14\n' > tgt.ids
+by_ids() { "$weir" evaluate "$@" --src-ids src.ids --tgt-ids tgt.ids; }
+by_ids ctc > totals
+by_ids ctc --per-sentence > ids
+[ "$(head -1 totals)" = "$(header sentences tokens loss nll infeasible)" ] || fail "$(cat totals)"
+[ "$(cut -f 4 ids | tr '\n' ' ')" = "infeasible 0 1 " ] || fail "$(cat ids)"
+[ "$(tail -1 totals | cut -f 5)" = 1 ] || fail "$(cat totals)"
+by_ids ce > totals
+by_ids ce --per-sentence > ids
+[ "$(cut -f 3 ids | tr '\n' ' ')" = "tokens 3 8 " ] || fail "$(cat ids)"
+printf '4 5 6 3\n7 3\n' > src.ids
+printf '8 9 3\n8 9 10 11 12 13 14 3\n' > tgt.ids
+by_ids ce | cmp totals - || fail "an end in the file changes the result"
+by_ids ce --per-sentence | cmp ids - || fail "an end in the file changes a sentence"
+printf '8\n150\n' > far.ids
+refuse 1 "far.ids:2: '150'" evaluate ce --src-ids src.ids --tgt-ids far.ids
+refuse 2 "--per-sentence" evaluate ce --data data --per-sentence --decode argmax
+refuse 2 "use --decode argmax or mask-predict" evaluate ce --data data --decode ctc
+for _ in $(seq 1 40); do printf '5 '; done > long.ids
+refuse 1 "pair 1 has 40 and 40 tokens" evaluate ce --src-ids long.ids --tgt-ids long.ids
+for arguments in "" "--set objective.name=cmlm --iterations 4" \
+    "--set objective.name=cmlm --set decode.iterations=2" "--set objective.name=ctc" \
     "--set objective.name=ctc --decode ctc-beam"; do
     # shellcheck disable=SC2086
     "$weir" bench recipe.yaml --what decode --vocab 100 --batch 2 --src-len 8 --tgt-len 8 \
@@ -107,6 +198,12 @@ refuse 2 "--lm has no use in ctc" translate ctc --lm letters.arpa --input in
 refuse 2 "--beam has no use in argmax" translate ce --beam 3 --input in
 refuse 2 "--samples has no use" translate ce --samples 3 --input in
 refuse 2 "at most 256 lengths" translate ce --lengths 257 --input in
+refuse 1 "--set decode.lengths=257: decode.lengths = 257, but there are 256 classes" \
+    translate ce --set decode.lengths=257 --input in
+refuse 1 "--set decode.beam=3: decode.beam has an effect with decode.method ctc-beam only" \
+    translate ctc --set decode.beam=3 --input in
+refuse 2 "--nbest 3 needs at least as many candidates, but there are 2" \
+    translate ce --set decode.lengths=2 --nbest 3 --input in
 refuse 2 "--lengths has no use in ctc" translate ctc --lengths 2 --input in
 refuse 2 "--nbest 2 needs" translate ce --nbest 2 --input in
 refuse 2 "--rescorer chooses among candidates" translate ce --rescorer at --input in
