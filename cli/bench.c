@@ -3,9 +3,9 @@
 
 #include "cli/model_graph.h"
 #include "cli/run_dir.h"
-#include "ops/cpu/gemm.h"
 #include "optim/optimizer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,23 +115,36 @@ static size_t activation_bytes(const wr_plan *plan) {
     return (size_t)most;
 }
 
-static void print_result(wr_bench *b) {
+/* Gaps: what a step takes beyond its kernels. */
+static void print_kernels(const wr_bench_device *d, double ms) {
+    if (d->kernel_ms > 0)
+        printf(" \"kernel_ms\": %.3f, \"gap_ms\": %.3f,", d->kernel_ms, fmax(ms - d->kernel_ms, 0));
+}
+
+static wr_status print_result(wr_bench *b, wr_error *err) {
     const wr_bench_options *o = b->o;
     const wr_plan *plan = wr_session_plan(b->session);
     wr_session_counters c = wr_session_count(b->session);
+    size_t activations = activation_bytes(plan);
+    int steps = plan->n_steps;
+    double plan_ms = plan->seconds * 1e3, gflop = plan->flops / 1e9;
     double os_bytes = wr_bench_os_bytes("VmHWM:"); /* before the large products below */
-    double peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
-    double ms = wr_bench_median(b->ms, o->repeat), gflop = plan->flops / 1e9,
-           rate = gflop / ms * 1e3;
+    double ms = wr_bench_median(b->ms, o->repeat), rate = gflop / ms * 1e3;
+    wr_bench_device d = {.launches = steps};
+    wr_status status = o->profile ? WR_OK : wr_bench_kernels(b, &d, err);
+    if (status != WR_OK) return status;
+    double peak = wr_bench_peak_gflops(b);
     printf("{\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
            "%.1f, \"gflop\": %.3f, \"gflops\": %.2f, \"gemm_peak_gflops\": %.2f, \"utilisation\": "
            "%.4f, \"peak_bytes\": %zu, \"persistent_bytes\": %zu, \"activation_bytes\": %zu, "
-           "\"os_peak_bytes\": %.0f, \"kernels\": %d, \"plan_ms\": %.3f, \"threads\": %d}\n",
+           "\"os_peak_bytes\": %.0f, \"kernels\": %d, \"launches\": %d,",
            ms, b->ms[0], b->ms[o->repeat - 1],
            (double)(o->batch * (o->src_len + o->tgt_len)) / ms * 1e3, gflop, rate, peak,
-           rate / peak, c.persistent_bytes + c.arena_bytes, c.persistent_bytes,
-           activation_bytes(plan), os_bytes, plan->n_steps, plan->seconds * 1e3,
-           wr_session_threads(b->session));
+           rate / peak, c.persistent_bytes + c.arena_bytes, c.persistent_bytes, activations,
+           os_bytes, steps, d.launches);
+    print_kernels(&d, ms);
+    printf(" \"plan_ms\": %.3f, \"threads\": %d}\n", plan_ms, wr_session_threads(b->session));
+    return WR_OK;
 }
 
 wr_status wr_bench_training(wr_bench *b, wr_error *err) {
@@ -145,8 +158,9 @@ wr_status wr_bench_training(wr_bench *b, wr_error *err) {
         if (i >= 0) b->ms[i] = (wr_now() - start) * 1e3;
     }
     if (status != WR_OK) return status;
-    print_result(b);
-    return o->profile ? wr_bench_profile(b, o->repeat + 2, true, err) : WR_OK;
+    if (!o->profile) return print_result(b, err);
+    status = wr_bench_profile(b, o->repeat + 2, true, err); /* of the plan that ran last */
+    return status == WR_OK ? print_result(b, err) : status;
 }
 
 /* ---- many shapes ---- */
@@ -268,8 +282,8 @@ int wr_cmd_bench(int argc, char **argv) {
         {"--decode", WR_OPT_STRING, &o.decode,
          .choices = "greedy|beam|argmax|mask-predict|ctc|ctc-beam",
          .help = "decoding: how; a FlowSeq has argmax, a Transformer what --beam says"},
-        {"--iterations", WR_OPT_INT, &o.iterations, .value = "I", .min = 1, .max = 1000,
-         .help = "decoding by mask-predict: passes; without it as the recipe says"},
+        {"--iterations", WR_OPT_INT, &o.iterations, .value = "I", .fallback = "10", .min = 1,
+         .max = 1000, .help = "decoding by mask-predict: passes"},
         {"--objective", WR_OPT_STRING, &o.objective, .value = "NAME",
          .help = "training of a non-autoregressive model: objective.name instead of the recipe's"},
         {"--batch", WR_OPT_INT, &o.batch, .value = "B", .fallback = "32", .min = 1, .max = 65536,

@@ -38,6 +38,15 @@ wr_status wr_bench_batch(wr_bench *b, wr_error *err);
 wr_batch wr_bench_batch_of(const wr_bench *b);
 /* One training step of the last stage; what it is fed with stays until the next. */
 wr_status wr_bench_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err);
+/* The best rate of large products of matrices measured now on the bench's device, in GFLOP/s. Makes
+ * tensors in the session. */
+double wr_bench_peak_gflops(wr_bench *b);
+/* Of the training step that ran last. */
+typedef struct wr_bench_device {
+    int launches;     /* pieces of work given to the device */
+    double kernel_ms; /* its kernels one behind the other, without gaps; 0 on the CPU */
+} wr_bench_device;
+wr_status wr_bench_kernels(wr_bench *b, wr_bench_device *d, wr_error *err);
 /* Median of `n` values, which are sorted. */
 double wr_bench_median(double *x, int64_t n);
 /* The operating system's figures for this process, in bytes: "VmHWM:" (the most memory it ever had)

@@ -6,7 +6,6 @@
 #include "models/recipe_flowseq.h"
 #include "models/recipe_nat.h"
 #include "models/transformer_decoder.h"
-#include "ops/cpu/gemm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,18 +79,19 @@ static void print_result(wr_bench *b, double *whole, double *step) {
     wr_session_counters c = wr_session_count(b->session);
     double ms = wr_bench_median(whole, o->repeat), step_ms = wr_bench_median(step, o->repeat);
     double os_bytes = wr_bench_os_bytes("VmHWM:"); /* before the large products below */
-    double peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
+    int launches = wr_session_launches(b->session);
+    double peak = wr_bench_peak_gflops(b);
     double gflop = plan->flops / 1e9;
     printf("{\"sentence_ms\": %.3f, \"sentence_ms_min\": %.3f, \"sentence_ms_max\": %.3f, "
            "\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
            "%.1f, \"gflop\": %.4f, \"gflops\": %.2f, \"gemm_peak_gflops\": %.2f, "
            "\"utilisation\": %.4f, \"peak_bytes\": %zu, \"os_peak_bytes\": %.0f, \"kernels\": %d, "
-           "\"plan_ms\": %.3f, \"threads\": %d}\n",
+           "\"launches\": %d, \"plan_ms\": %.3f, \"threads\": %d}\n",
            ms / (double)o->batch, whole[0] / (double)o->batch,
            whole[o->repeat - 1] / (double)o->batch, step_ms, step[0], step[o->repeat - 1],
            (double)(o->batch * o->tgt_len) / ms * 1e3, gflop, gflop / step_ms * 1e3, peak,
            gflop / step_ms * 1e3 / peak, c.persistent_bytes + c.arena_bytes, os_bytes,
-           plan->n_steps, plan->seconds * 1e3, wr_session_threads(b->session));
+           plan->n_steps, launches, plan->seconds * 1e3, wr_session_threads(b->session));
 }
 
 /* ---- a Transformer ---- */
@@ -189,11 +189,11 @@ static wr_status time_nat(wr_bench *b, wr_nat_decoder *d, const wr_sentence *src
 }
 
 static wr_nat_search_options nat_options(const wr_bench *b, const wr_nat *n) {
-    wr_nat_search_options o = wr_recipe_nat_search(&b->recipe);
+    wr_nat_search_options o = wr_run_nat_defaults(&b->recipe);
     for (int m = 0; b->o->decode != NULL && m < WR_NAT_METHOD_COUNT; m++)
         if (strcmp(b->o->decode, wr_nat_method_name((wr_nat_method)m)) == 0)
             o.method = (wr_nat_method)m;
-    if (b->o->iterations > 0) o.passes = (int)b->o->iterations;
+    o.passes = (int)b->o->iterations;
     if (b->o->beam > 1) o.beam = (int)b->o->beam;
     o.positions = n->frames > 0 ? 0 : (int)b->o->tgt_len;
     o.max_tokens = SIZE_MAX;

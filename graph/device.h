@@ -70,6 +70,9 @@ struct wr_device {
     wr_status (*wait)(wr_device *d, wr_error *err);
     /* What the device made for a plan (a captured graph) goes with the plan. */
     void (*forget)(wr_device *d, wr_plan *plan);
+    /* Of a plan that ran: how many pieces of work (kernels, copies, calls of the host) a run gives to
+     * the hardware; 0: not known. NULL: one for each step. */
+    int (*launches)(wr_device *d, const wr_plan *plan);
     /* "NVIDIA H100 80GB, sm_90, 79.1 of 79.6 GiB free"; NULL: nothing to tell. */
     void (*describe)(wr_device *d, wr_str *out);
 };

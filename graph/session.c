@@ -697,6 +697,20 @@ const char *wr_session_note(const wr_session *s) { return wr_str_text(&s->note);
 const wr_plan *wr_session_plan(const wr_session *s) {
     return s->last == NULL ? NULL : s->last->plan;
 }
+void wr_session_profile(wr_session *s, bool on) {
+    s->profile = on;
+    for (size_t i = 0; i < s->n_plans; i++) {
+        wr_plan *p = s->plan[i].plan;
+        p->profile = on;
+        for (int k = 0; k < p->n_steps; k++)
+            p->step[k].seconds = 0;
+    }
+}
+int wr_session_launches(const wr_session *s) {
+    const wr_plan *p = wr_session_plan(s);
+    if (p == NULL) return 0;
+    return s->device->launches == NULL ? p->n_steps : s->device->launches(s->device, p);
+}
 void wr_session_set_step(wr_session *s, uint64_t step) { s->step = step; }
 uint64_t wr_session_step(const wr_session *s) { return s->step; }
 wr_session_counters wr_session_count(const wr_session *s) { return s->counters; }

@@ -52,6 +52,10 @@ const wr_tensor *wr_session_output(wr_session *s, int k);
 wr_status wr_session_wait(wr_session *s, wr_error *err);
 /* The plan of the last run. */
 const wr_plan *wr_session_plan(const wr_session *s);
+/* From now on every step is timed (options.profile), or none; what was measured is forgotten. */
+void wr_session_profile(wr_session *s, bool on);
+/* Pieces of work that the last run gave to the device; see device.h. */
+int wr_session_launches(const wr_session *s);
 /* Forget the plans of a program that is about to be freed. */
 void wr_session_forget(wr_session *s, const wr_program *p);
 /* Make the parameters of a program, and its states of known size, without running it. */

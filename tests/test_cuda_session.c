@@ -12,6 +12,7 @@
 #include "helpers/cuda.h"
 #include "ops/elementwise.h"
 #include "ops/fuse.h"
+#include "graph/plan.h"
 #include "ops/host.h"
 #include "ops/index.h"
 #include "ops/matmul.h"
@@ -139,6 +140,34 @@ static void test_writes(void **state) {
     wr_session_free(cpu);
     free_model(&m);
     EMULATOR.schedule(CU_EMU_IN_ORDER, 0);
+}
+
+/* Timing every step changes no value; switched off, the plan is replayed again. */
+static void test_profile(void **state) {
+    (void)state;
+    if (!EMULATED) skip();
+    static float x[7 * 3];
+    model m = make_model();
+    wr_session *cuda = open_session((wr_session_options){.device = "cuda", .seed = 3});
+    wr_session *cpu = open_session((wr_session_options){.seed = 3});
+    uint64_t graphs = 0;
+    for (int i = 0; i < 8; i++) {
+        if (i == 3) assert_true(wr_session_launches(cuda) >= wr_session_plan(cuda)->n_steps);
+        if (i == 3 || i == 5) wr_session_profile(cuda, i == 3);
+        if (i == 3) graphs = EMULATOR.counts().graphs;
+        fill(x, 7 * 3, i);
+        run(cuda, m.program, x, 7);
+        run(cpu, m.program, x, 7);
+        compare(cuda, cpu, 2);
+        const wr_plan *plan = wr_session_plan(cuda);
+        for (int k = 0; k < plan->n_steps; k++)
+            assert_true(i == 3 || i == 4 ? plan->step[k].seconds > 0 : plan->step[k].seconds == 0);
+        if (i == 4) assert_int_equal(EMULATOR.counts().graphs, graphs);
+    }
+    if (!EMULATOR.real) assert_true(EMULATOR.counts().graphs > graphs);
+    wr_session_free(cuda);
+    wr_session_free(cpu);
+    free_model(&m);
 }
 
 /* ---- rows on the host ---- */
@@ -344,9 +373,9 @@ static void test_missing(void **state) {
 int main(void) {
     EMULATED = test_cuda_open(&EMULATOR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replay),    cmocka_unit_test(test_writes),
-        cmocka_unit_test(test_host_rows), cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_fault),     cmocka_unit_test(test_random),
-        cmocka_unit_test(test_missing)};
+        cmocka_unit_test(test_replay),        cmocka_unit_test(test_writes),
+        cmocka_unit_test(test_profile),       cmocka_unit_test(test_host_rows),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_fault),
+        cmocka_unit_test(test_random),        cmocka_unit_test(test_missing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -241,6 +241,7 @@ void fill_table(wr_cuda_machine *m) {
     d->zero = cuda_zero;
     d->add = cuda_add;
     d->feed = wr_cuda_feed;
+    d->launches = wr_cuda_launches;
     d->wait = wr_cuda_wait;
     d->forget = wr_cuda_forget;
     d->describe = cuda_describe;

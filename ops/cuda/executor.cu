@@ -8,7 +8,6 @@
 #include "ops/cuda/machine.h"
 #include "ops/cuda/watch.cuh"
 
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -120,33 +119,90 @@ cudaError_t ask_for_fault(wr_cuda_machine *m) {
 
 /* ---- steps ---- */
 
-double now() {
-    using namespace std::chrono;
-    return duration<double>(steady_clock::now().time_since_epoch()).count();
-}
-
-wr_status run_profiled(wr_cuda_machine *m, wr_step *s, wr_error *err) {
-    cudaStreamSynchronize(m->stream);
-    const double start = now();
+wr_status launch_step(wr_cuda_machine *m, wr_plan *plan, int i, wr_run_env *env,
+                      unsigned long long serial) {
+    wr_step *s = &plan->step[i];
+    s->call.env = env;
+    /* a loop's body tells failures as those of the loop */
+    if (m->depth == 1) m->site = serial << STEP_BITS | static_cast<unsigned>(i + 1);
+    wr_cuda_watch(m, s);
     wr_status status = s->kernel(&s->call);
-    if (status != WR_OK) return status;
-    status = wr_cuda_check(m, cudaStreamSynchronize(m->stream), "a kernel failed", err);
-    s->seconds += now() - start;
-    return status;
+    wr_cuda_watch_no_more();
+    return status == WR_OK ? WR_OK : m->services->step_failed(plan, s, status, env->err);
 }
 
-wr_status launch_steps(wr_cuda_machine *m, wr_plan *plan, wr_run_env *env, uint64_t serial) {
+wr_status launch_steps(wr_cuda_machine *m, wr_plan *plan, wr_run_env *env,
+                       unsigned long long serial) {
     for (int i = 0; i < plan->n_steps; i++) {
-        wr_step *s = &plan->step[i];
-        s->call.env = env;
-        /* a loop's body tells failures as those of the loop */
-        if (m->depth == 1) m->site = serial << STEP_BITS | static_cast<unsigned>(i + 1);
-        wr_cuda_watch(m, s);
-        wr_status status = plan->profile ? run_profiled(m, s, env->err) : s->kernel(&s->call);
-        wr_cuda_watch_no_more();
-        if (status != WR_OK) return m->services->step_failed(plan, s, status, env->err);
+        wr_status status = launch_step(m, plan, i, env, serial);
+        if (status != WR_OK) return status;
     }
     return WR_OK;
+}
+
+/* ---- steps, timed ---- */
+
+/* Keeps the stream busy for so many cycles. */
+__global__ void hold(long long cycles) {
+    const long long start = clock64();
+    while (clock64() - start < cycles) {}
+}
+
+/* Steps are timed on the device, by events between them, in groups: behind a kernel that holds the
+ * stream until the group's launches have all been given, so that no time is spent in waiting for
+ * the host. A group is far below the number of launches that CUDA keeps waiting. */
+struct stopwatch {
+    enum { GROUP = 128 };
+    static constexpr long long CYCLES = 4000000; /* 2 ms; a launch takes some microseconds */
+    cudaEvent_t at[GROUP + 1] = {};
+
+    cudaError_t make() {
+        cudaError_t error = cudaSuccess;
+        for (cudaEvent_t &event : at)
+            if (error == cudaSuccess) error = cudaEventCreate(&event);
+        return error;
+    }
+    cudaError_t begin(cudaStream_t stream) {
+        WR_LAUNCH(hold, 1, 1, 0, stream, CYCLES);
+        return cudaEventRecord(at[0], stream);
+    }
+    ~stopwatch() {
+        for (cudaEvent_t event : at)
+            if (event != NULL) cudaEventDestroy(event);
+    }
+};
+
+cudaError_t read_times(stopwatch *w, wr_step *step, int n) {
+    for (int k = 0; k < n; k++) {
+        float ms = 0;
+        cudaError_t error = cudaEventElapsedTime(&ms, w->at[k], w->at[k + 1]);
+        if (error != cudaSuccess) return error;
+        step[k].seconds += static_cast<double>(ms) * 1e-3;
+    }
+    return cudaSuccess;
+}
+
+wr_status run_profiled(wr_cuda_machine *m, wr_plan *plan, wr_run_env *env,
+                       unsigned long long serial) {
+    static const char what[] = "steps cannot be timed";
+    stopwatch w;
+    wr_status status = wr_cuda_check(m, w.make(), what, env->err);
+    for (int first = 0; status == WR_OK && first < plan->n_steps; first += stopwatch::GROUP) {
+        int n = plan->n_steps - first;
+        if (n > stopwatch::GROUP) n = stopwatch::GROUP;
+        status = wr_cuda_check(m, w.begin(m->stream), what, env->err);
+        for (int k = 0; status == WR_OK && k < n; k++) {
+            status = launch_step(m, plan, first + k, env, serial);
+            if (status == WR_OK)
+                status = wr_cuda_check(m, cudaEventRecord(w.at[k + 1], m->stream), what, env->err);
+        }
+        if (status == WR_OK)
+            status =
+                wr_cuda_check(m, cudaStreamSynchronize(m->stream), "a kernel failed", env->err);
+        if (status == WR_OK)
+            status = wr_cuda_check(m, read_times(&w, &plan->step[first], n), what, env->err);
+    }
+    return status;
 }
 
 /* ---- capturing ---- */
@@ -164,7 +220,10 @@ void capture(wr_cuda_machine *m, wr_cuda_record *r, wr_run_env *env) {
     }
     wr_status status = launch_steps(m, r->plan, &quiet, r->serial);
     cudaError_t error = cudaStreamEndCapture(m->stream, &graph);
+    size_t nodes = 0;
+    if (status == WR_OK && error == cudaSuccess) error = cudaGraphGetNodes(graph, NULL, &nodes);
     if (status == WR_OK && error == cudaSuccess) error = cudaGraphInstantiate(&r->exec, graph, 0);
+    r->launches = static_cast<int>(nodes);
     if (graph != NULL) cudaGraphDestroy(graph);
     if (status == WR_OK && error == cudaSuccess) return;
     drop_graph(r);
@@ -174,6 +233,7 @@ void capture(wr_cuda_machine *m, wr_cuda_record *r, wr_run_env *env) {
 
 wr_status run_launches(wr_cuda_machine *m, wr_cuda_record *r, wr_run_env *env) {
     m->waited = false;
+    if (r->plan->profile) return run_profiled(m, r->plan, env, r->serial);
     wr_status status = launch_steps(m, r->plan, env, r->serial);
     r->eager = r->eager || m->waited;
     return status;
@@ -229,6 +289,11 @@ wr_status wr_cuda_wait(wr_device *d, wr_error *err) {
     wr_status status =
         wr_cuda_check(m, cudaStreamSynchronize(m->stream), "the work given to it failed", err);
     return status == WR_OK ? look_at_fault(m, err) : status;
+}
+
+int wr_cuda_launches(wr_device *, const wr_plan *plan) {
+    const wr_cuda_record *r = static_cast<const wr_cuda_record *>(plan->on_device);
+    return r == NULL ? 0 : r->launches;
 }
 
 void wr_cuda_forget(wr_device *d, wr_plan *plan) {

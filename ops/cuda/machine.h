@@ -12,6 +12,7 @@ struct wr_cuda_record {
     uint64_t seen;        /* where everything was in the last run, as a hash */
     uint64_t captured;    /* .. when `exec` was captured */
     cudaGraphExec_t exec; /* NULL: not captured */
+    int launches;         /* nodes of the captured graph; 0: it was not captured */
     bool eager;           /* it waits for the host, or cannot be captured */
     wr_cuda_record *next;
 };
@@ -52,6 +53,7 @@ wr_status wr_cuda_run_plan(wr_device *d, wr_plan *plan, wr_run_env *env);
 wr_status wr_cuda_run_steps(wr_device *d, wr_plan *plan, wr_run_env *env);
 wr_status wr_cuda_feed(wr_device *d, int n, const wr_transfer *t, wr_error *err);
 wr_status wr_cuda_wait(wr_device *d, wr_error *err);
+int wr_cuda_launches(wr_device *d, const wr_plan *plan);
 void wr_cuda_forget(wr_device *d, wr_plan *plan);
 void wr_cuda_free_stages(wr_cuda_machine *m);
 

@@ -53,6 +53,9 @@ uint64_t warp(Warp op, unsigned mask, uint64_t value, int arg, int width, Site s
 /* Orders memory between threads that both call it. */
 void fence();
 
+/* A clock that moves on a lot whenever it is read. */
+long long read_clock();
+
 void *dynamic_shared();
 
 /* The bit of the calling thread in its warp. */
@@ -135,6 +138,8 @@ CU_EMU_VOTE(__reduce_xor_sync, bit_xor, unsigned, unsigned)
 
 /* CUDA promises the caller's lane and whoever happens to be with it: here nobody else is. */
 inline unsigned __activemask() { return cu_emu::lane_bit(); }
+
+inline long long clock64() { return cu_emu::read_clock(); }
 
 inline void __threadfence() { cu_emu::fence(); }
 inline void __threadfence_block() { cu_emu::fence(); }
