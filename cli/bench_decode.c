@@ -189,11 +189,11 @@ static wr_status time_nat(wr_bench *b, wr_nat_decoder *d, const wr_sentence *src
 }
 
 static wr_nat_search_options nat_options(const wr_bench *b, const wr_nat *n) {
-    wr_nat_search_options o = wr_run_nat_defaults(&b->recipe);
+    wr_nat_search_options o = wr_recipe_nat_search(&b->recipe);
     for (int m = 0; b->o->decode != NULL && m < WR_NAT_METHOD_COUNT; m++)
         if (strcmp(b->o->decode, wr_nat_method_name((wr_nat_method)m)) == 0)
             o.method = (wr_nat_method)m;
-    o.passes = (int)b->o->iterations;
+    if (b->o->iterations > 0) o.passes = (int)b->o->iterations;
     if (b->o->beam > 1) o.beam = (int)b->o->beam;
     o.positions = n->frames > 0 ? 0 : (int)b->o->tgt_len;
     o.max_tokens = SIZE_MAX;
