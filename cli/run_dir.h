@@ -59,6 +59,7 @@ typedef struct wr_run_search {
     bool length_window, dedup, adaptive;
     const char *rescorer; /* a run's directory */
     const char *lm;       /* an n-gram model's file */
+    const char *draft;    /* a run's directory */
 } wr_run_search;
 
 /* The first option given that only non-autoregressive models have; NULL: none. */

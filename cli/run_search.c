@@ -85,11 +85,15 @@ static bool same_pieces(const wr_subword *a, const wr_subword *b) {
     return n == m && memcmp(x, y, n) == 0;
 }
 
+bool wr__same_pieces(const wr_run *a, const wr_run *b) {
+    return same_pieces(a->src, b->src) && same_pieces(a->tgt, b->tgt);
+}
+
 static wr_status check_rescorer(const wr_run *run, const wr_run *rescorer, const char *dir,
                                 wr_error *err) {
     if (rescorer->decoder == NULL)
         return wr_fail(err, WR_ERR_INPUT, "--rescorer %s is no Transformer", dir);
-    if (same_pieces(run->src, rescorer->src) && same_pieces(run->tgt, rescorer->tgt)) return WR_OK;
+    if (wr__same_pieces(run, rescorer)) return WR_OK;
     return wr_fail(err, WR_ERR_INPUT,
                    "--rescorer %s has another vocabulary: its subword models differ; train both on "
                    "the same dataset directory",
@@ -180,12 +184,14 @@ wr_status wr_run_searcher_open(wr_run *run, const wr_run_options *o, const wr_ru
     x->run = run;
     wr_status status = open_options(run, s, x, err);
     if (status != WR_OK) return status;
+    if (s->draft != NULL) return wr__drafter_open(o, s, x, err);
     if (run->decoder == NULL && s->alpha_given && s->rescorer == NULL)
         return wr_fail(err, WR_ERR_USAGE, "--alpha normalises the scores of a --rescorer RUN");
     return s->rescorer != NULL ? open_rescorer(o, s, x, err) : WR_OK;
 }
 
 void wr_run_searcher_close(wr_run_searcher *x) {
+    wr__drafter_close(x);
     wr_run_close(&x->rescorer);
     wr_arpa_free(x->arpa);
     free(x->word);
@@ -200,5 +206,6 @@ wr_status wr_run_translate(wr_run_searcher *x, const wr_sentence *src, size_t n,
     if (x->run->flowseq != NULL)
         return wr_flowseq_search(x->run->flowseq, src, n, &x->flow, out, err);
     if (x->run->nat != NULL) return wr_nat_search(x->run->nat, src, n, &x->nat, out, err);
+    if (x->drafter != NULL) return wr__drafter_translate(x, src, n, out, err);
     return wr_search(x->run->decoder, src, n, &x->beam, out, err);
 }

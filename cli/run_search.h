@@ -3,6 +3,7 @@
 #define WEIR_CLI_RUN_SEARCH_H
 
 #include "cli/run_dir.h"
+#include "models/draft.h"
 
 /* The rows of an option table that fill a wr_run_search; first those of non-autoregressive models.
  */
@@ -126,8 +127,17 @@ typedef struct wr_run_searcher {
     wr_ctc_lm lm;
     wr_run rescorer;
     wr_rescorer judge;
-    const wr_sentence *src; /* of the call */
+    const wr_sentence *src;         /* of the call */
+    struct wr_run_drafter *drafter; /* of a Transformer; NULL: none */
 } wr_run_searcher;
+
+/* Another model that drafts translations for the Transformer's greedy search. */
+typedef struct wr_run_drafter {
+    wr_run run;
+    wr_run_searcher searcher;
+    double seconds; /* of drafting */
+    wr_draft_stats stats;
+} wr_run_drafter;
 
 /* `o` says how the run was opened; a rescorer is opened likewise, with its best parameters. Errors:
  * WR_ERR_USAGE for options that exclude each other or that the kind of run has no use for,
@@ -135,6 +145,17 @@ typedef struct wr_run_searcher {
 wr_status wr_run_searcher_open(wr_run *run, const wr_run_options *o, const wr_run_search *s,
                                wr_run_searcher *x, wr_error *err);
 void wr_run_searcher_close(wr_run_searcher *x);
+
+/* run_search_draft.c: a drafter that fits the searcher's run; the options `o` and `s` are those of
+ * wr_run_searcher_open(). Greedy search with its drafts. */
+wr_status wr__drafter_open(const wr_run_options *o, const wr_run_search *s, wr_run_searcher *x,
+                           wr_error *err);
+void wr__drafter_close(wr_run_searcher *x);
+wr_status wr__drafter_translate(wr_run_searcher *x, const wr_sentence *src, size_t n,
+                                wr_translations *out, wr_error *err);
+
+/* Whether two runs have the same subword models. */
+bool wr__same_pieces(const wr_run *a, const wr_run *b);
 
 /* run_search_nat.c: the options of a non-autoregressive model, and its n-gram model. */
 wr_status wr__nat_searcher_open(const wr_run_search *s, wr_run_searcher *x, wr_error *err);

@@ -121,13 +121,32 @@ static void show_progress(void *context, size_t done, size_t total) {
     wr_bar_show(&j->bar, (double)done / (double)total, "%zu of %zu sentences", done, total);
 }
 
+static void tell_drafts(const wr_run_drafter *x, double seconds) {
+    const wr_draft_stats *s = &x->stats;
+    if (s->sentences == 0) return;
+    double n = (double)s->sentences;
+    fprintf(stderr,
+            "weir: drafts: %.2f passes for the %.2f tokens of a sentence; %.1f %% of the drafted "
+            "words accepted; %.2f s to draft, %.2f s to verify",
+            (double)s->passes / n, (double)s->tokens / n,
+            s->drafted == 0 ? 0 : 100 * (double)s->accepted / (double)s->drafted, x->seconds,
+            seconds - x->seconds);
+    if (s->redone > 0)
+        fprintf(stderr, "; %zu of %zu sentences without drafts because of near ties", s->redone,
+                s->sentences);
+    fputc('\n', stderr);
+}
+
 static wr_status translate_text(job *j, wr_error *err) {
     wr_status status = wr_text_read(j->o->input, WR_TEXT_MAY_BE_EMPTY, &j->text, err);
     if (status == WR_OK) status = encode_all(j, err);
     if (status != WR_OK) return status;
     wr_bar_begin(&j->bar, PLAIN_SECONDS);
+    double began = wr_now();
     status = wr_run_translate(&j->searcher, j->src, j->n, show_progress, j, &j->out, err);
     wr_bar_end(&j->bar);
+    if (status == WR_OK && j->searcher.drafter != NULL)
+        tell_drafts(j->searcher.drafter, wr_now() - began);
     return status == WR_OK ? write_all(j, err) : status;
 }
 
@@ -164,6 +183,8 @@ int wr_cmd_translate(int argc, char **argv) {
         {"--decode", WR_OPT_STRING, &s->method, .choices = WR_RUN_SEARCH_METHODS,
          .help = "how to search; without it as the recipe says"},
         WR_RUN_SEARCH_OPTS(s),
+        {"--draft", WR_OPT_STRING, &s->draft, .value = "RUN",
+         .help = "greedy: a non-autoregressive model or FlowSeq that drafts: faster, same output"},
         {"--nbest", WR_OPT_INT, &s->nbest, .value = "N", .fallback = "1", .min = 1, .max = 1000,
          .help =
              "translations for each line; above 1 each begins with the line's number and a tab"},
@@ -193,7 +214,8 @@ int wr_cmd_translate(int argc, char **argv) {
                                  "         weir translate RUN --decode npd --lengths 3 --samples "
                                  "10 --rescorer RUN2\n"
                                  "         weir translate RUN --decode ctc-beam --lm FILE.arpa "
-                                 "--length-bonus 0.9"};
+                                 "--length-bonus 0.9\n"
+                                 "         weir translate RUN --decode greedy --draft RUN2"};
     int code = wr_cli_begin(&cli, argc, argv);
     if (code >= 0) return code;
     wr_error err = {0};

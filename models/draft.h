@@ -31,7 +31,8 @@ typedef struct wr_draft_stats {
  * words that are equally likely but for rounding. Where the best two are as near as that, the batch
  * is decoded by wr_search() instead; thus the tokens are its own.
  *
- * Each pass takes about 1000 tokens at most, as long as each sentence has two. Errors: those of
+ * The first pass looks at 7 words of each draft, each later one at twice as many if all were right,
+ * else at 3 more than were; all sentences together have about 1000 at most. Errors: those of
  * wr_search(); WR_ERR_INPUT for a beam above 1 or a draft with ids outside the vocabulary. `stats`
  * may be NULL. */
 wr_status wr_draft_search(wr_decoder *d, const wr_sentence *src, const wr_sentence *draft, size_t n,

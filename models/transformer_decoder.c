@@ -13,9 +13,9 @@
 /* Lengths of caches are rounded up to a multiple, and so are those of batches to be scored: few
  * distinct sizes mean few programs and plans. */
 enum { CACHE_MULTIPLE = 16, SCORE_MULTIPLE = 8, SCORE_TOKENS = 2048 };
-/* Tokens of a pass over several positions: so few are not padded; up to so many to a multiple of
- * that; more to this multiple. */
-enum { TOKENS_EXACT = 4, TOKENS_FEW = 64, TOKENS_MULTIPLE = 16 };
+/* Tokens of a pass over several positions: up to so many are not padded; then to a multiple of a
+ * few, and many to a multiple of more. */
+enum { TOKENS_EXACT = 8, TOKENS_FEW = 64, FEW_MULTIPLE = 4, MANY_MULTIPLE = 16 };
 
 struct wr_decoder {
     wr_transformer t;
@@ -285,8 +285,8 @@ static wr_status check_tokens(const wr_decoder *d, const wr_decoder_tokens *f, v
 /* Few sizes: plans are kept by size. Padding repeats the first token. */
 static void round_pass(const wr_decoder *d, verifying *v) {
     int32_t multiple = v->tokens <= TOKENS_EXACT ? 1
-                       : v->tokens <= TOKENS_FEW ? TOKENS_EXACT
-                                                 : TOKENS_MULTIPLE;
+                       : v->tokens <= TOKENS_FEW ? FEW_MULTIPLE
+                                                 : MANY_MULTIPLE;
     v->M = (v->tokens + multiple - 1) / multiple * multiple;
     int32_t T = (v->T + SCORE_MULTIPLE - 1) / SCORE_MULTIPLE * SCORE_MULTIPLE;
     v->T = T < d->size.tgt_len ? T : d->size.tgt_len;

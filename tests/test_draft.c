@@ -305,15 +305,23 @@ static wr_draft_stats compare(const rig *r, const wr_sentence *src, const drafts
     return stats;
 }
 
+/* Passes for right drafts: the first looks at 7 words and tells one more, the second at 16. */
+static size_t fewest_passes(const wr_translations *right) {
+    size_t n = right->n;
+    for (size_t i = 0; i < right->n; i++)
+        n += right->hyp[i].n > 7;
+    return n;
+}
+
 /* What the statistics of a kind of draft must say. */
-static void assert_stats(kind k, const wr_draft_stats *s) {
+static void assert_stats(kind k, const wr_translations *right, const wr_draft_stats *s) {
     if (s->redone > 0 || s->tokens == s->sentences) return; /* every output is empty */
-    if (k == RIGHT || k == LONG) assert_int_equal(s->passes, s->sentences);
+    if (k == RIGHT || k == LONG) assert_int_equal(s->passes, fewest_passes(right));
     if (k == RIGHT) assert_int_equal(s->accepted, s->drafted);
     if (k == RIGHT) assert_int_equal(s->drafted, s->tokens - s->sentences);
     if (k == EMPTY) assert_int_equal(s->passes, s->tokens);
     if (k == EMPTY) assert_int_equal(s->drafted, 0);
-    if (k == REPLACED) assert_true(s->passes <= 2 * s->sentences && s->accepted < s->drafted);
+    if (k == REPLACED) assert_true(s->passes <= 4 * s->sentences && s->accepted < s->drafted);
     if (k == ENDED) assert_true(s->passes > s->sentences);
 }
 
@@ -327,7 +335,7 @@ static void compare_kinds(wr_transformer t, uint64_t seed, int threads, double t
             drafts d = make_drafts(k, &right);
             wr_draft_stats s = compare(&r, sources(), &d, &o, &right, tolerance);
             if (t.dtype == WR_F64) assert_int_equal(s.redone, 0);
-            assert_stats(k, &s);
+            assert_stats(k, &right, &s);
             free_drafts(&d);
         }
         wr_translations_free(&right);
