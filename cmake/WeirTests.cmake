@@ -62,6 +62,19 @@ foreach(script ${scripts})
   weir_add_test(cli_${name} cpu 600 bash ${script} $<TARGET_FILE:weir_program>
     ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 endforeach()
+# On the emulated device, and on a GPU where there is one.
+set_tests_properties(cli_cuda PROPERTIES SKIP_RETURN_CODE 77)
+if(WEIR_CUDA_EMULATOR)
+  set_property(TEST cli_cuda APPEND PROPERTY ENVIRONMENT
+    "WEIR_CUDA_LIBRARY=$<TARGET_FILE:weir_cuda_emulated>")
+endif()
+if(WEIR_HAVE_CUDA)
+  weir_add_test(gpu_cli_cuda gpu 600 bash ${CMAKE_SOURCE_DIR}/tests/cli/cuda.sh
+    $<TARGET_FILE:weir_program> ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  set_tests_properties(gpu_cli_cuda PROPERTIES SKIP_RETURN_CODE 77)
+  set_property(TEST gpu_cli_cuda APPEND PROPERTY ENVIRONMENT
+    "WEIR_CUDA_LIBRARY=$<TARGET_FILE:weir_cuda>")
+endif()
 
 # Skipped without Chromium, unless WEIR_NEED_BROWSER=1 (scripts/test) makes that a failure. What is
 # tested runs in the browser, so that sanitizers add nothing.

@@ -3,31 +3,14 @@
 # program are compared where shared/data/flowseq_reference stands beside the source tree.
 # Usage: flowseq.sh WEIR SOURCE_FOLDER BUILD_FOLDER
 source "$(dirname "$0")/common.bash"
+source "$(dirname "$0")/authors.bash"
 reference=$2/../shared/data/flowseq_reference
 recipe=$2/recipes/flowseq-reference.yaml
 
 # ---- the authors' program ----
 
 if [ -r "$reference/model.safetensors" ]; then
-    "$weir" import --from flowseq "$reference/model.safetensors" --recipe "$recipe" \
-        --out reference > log
-    "$weir" evaluate reference --src-ids "$reference/src.ids" --tgt-ids "$reference/tgt.ids" \
-        --per-sentence > got.tsv
-    awk -F'\t' '
-        function wrong(what) { printf "line %d, column %d: %s\n", FNR, i, what; bad = 1 }
-        NR == FNR { want[FNR] = $0; next }
-        { n = split(want[FNR], w, "\t")
-          if (NF != n) wrong(NF " columns, not " n)
-          for (i = 1; i <= n; i++) {
-              if (FNR == 1 || i == 1 || i == 8 || i == 10 || i > 11) {
-                  if ($i != w[i]) wrong($i " is not " w[i])
-                  continue
-              }
-              d = $i - w[i]; s = w[i] < 0 ? -w[i] : w[i]
-              if (d > 1e-4 * s || d < -1e-4 * s) wrong($i " is not " w[i])
-          } }
-        END { exit bad || FNR != length(want) }' "$reference/expected.tsv" got.tsv ||
-        fail "evaluate differs from the authors' program"
+    same_as_authors "$reference" "$recipe"
     refuse 1 "no subword models" translate reference
     cp "$reference/src.ids" src.ids
     sed '2s/ 6$//' "$reference/tgt.ids" > tgt.ids
