@@ -59,9 +59,11 @@ static wr_status open_session(wr_trainer *t, wr_error *err) {
     wr_session_options o = {.device = t->o->device,
                             .threads = (int)t->o->threads,
                             .seed = (uint64_t)t->recipe.train.seed,
-                            .trap_nan = t->o->trap_nan};
+                            .trap_nan = t->o->trap_nan,
+                            .deferred = true};
     wr_precision_find(t->o->precision, &o.precision);
     wr_status status = wr_session_new(&o, &t->session, err);
+    if (status == WR_OK) t->overlapping = strcmp(wr_session_device(t->session), "cpu") != 0;
     if (status == WR_OK && *wr_session_note(t->session) != '\0')
         fprintf(stderr, "weir: train: %s\n", wr_session_note(t->session));
     const wr_dataset_info *d = wr_dataset_info_of(t->data);
@@ -105,6 +107,59 @@ static void close_all(wr_trainer *t) {
 
 static double elapsed(const wr_trainer *t) { return t->before + wr_now() - t->began; }
 
+/* A skipped update is counted and told; many in a row end the run. */
+static wr_status note_applied(wr_trainer *t, bool applied, int64_t update, wr_error *err) {
+    t->streak = applied ? 0 : t->streak + 1;
+    if (applied) return WR_OK;
+    t->at->skipped++;
+    wr_bar_line(&t->bar,
+                "update %lld: the gradient's norm is %g; the update is skipped (%lld so far)%s",
+                (long long)update, t->sums.norm, (long long)t->at->skipped,
+                t->streak == 1 ? "; --trap-nan names the row that made it" : "");
+    if (t->streak < SKIPPED_AT_MOST) return WR_OK;
+    return wr_fail(
+        err, WR_ERR_INPUT,
+        "update %lld: the gradient has not been finite for %d updates in a row; the last "
+        "checkpoint is kept. Run with --trap-nan to see which row makes the first NaN; lower "
+        "optim.lr, or lengthen optim.warmup",
+        (long long)update, SKIPPED_AT_MOST);
+}
+
+/* Looks at the numbers of a run: terms, and of an update the gradient's norm and whether it was
+ * applied. */
+static wr_status look_at(wr_trainer *t, const wr_train_run *r, wr_error *err) {
+    double value[WR_KEPT_NUMBERS] = {0};
+    if (!r->given) return WR_OK;
+    wr_status status = wr_session_kept(t->session, r->slot, value, err);
+    if (status != WR_OK) return status;
+    for (int k = 0; k < r->terms; k++)
+        t->sums.term[k] += value[k];
+    if (!r->updates) return WR_OK;
+    t->sums.norm = value[r->terms];
+    return note_applied(t, value[r->terms + 1] != 0, r->update, err);
+}
+
+/* Looks at what has been given to the device and not been looked at, and waits for its end. */
+static wr_status catch_up(wr_trainer *t, wr_error *err) {
+    wr_status status = look_at(t, &t->run, err);
+    t->run.given = false;
+    return status == WR_OK ? wr_session_wait(t->session, err) : status;
+}
+
+/* Keeps the numbers of the run just given and looks at those of the run before. */
+static wr_status note_run(wr_trainer *t, const wr_stage *stage, bool updates, wr_error *err) {
+    _Static_assert(WR_TERMS + 2 <= WR_KEPT_NUMBERS, "a stage's numbers fit into a slot");
+    const wr_train_run before = t->run;
+    t->run = (wr_train_run){.given = true,
+                            .updates = updates,
+                            .slot = 1 - before.slot,
+                            .terms = stage->terms,
+                            .update = t->at->update + 1};
+    wr_status status =
+        wr_session_keep(t->session, t->run.slot, stage->terms + (updates ? 2 : 0), err);
+    return status == WR_OK ? look_at(t, &before, err) : status;
+}
+
 static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool last, double scale,
                            int number, wr_error *err) {
     const wr_stage *stage = wr_programs_stage(&t->programs, t->at->update);
@@ -123,11 +178,9 @@ static wr_status run_batch(wr_trainer *t, const wr_batch *b, bool first, bool la
     wr_session_set_step(t->session,
                         (uint64_t)(t->at->update * t->recipe.train.accumulate + number));
     status = wr_session_run(t->session, p, n, feed, err);
-    for (int k = 0; status == WR_OK && k < stage->terms; k++)
-        t->sums.term[k] += wr_output_number(t->session, k);
     t->sums.sentences += t->fed.sentences;
     t->sums.tokens += t->fed.tokens;
-    return status;
+    return status == WR_OK ? note_run(t, stage, last, err) : status;
 }
 
 /* What the loss of a batch is divided by. */
@@ -149,24 +202,6 @@ static wr_status next_batches(wr_trainer *t, double *weight, wr_batch_place *sta
     return wr_batches_seek(t->batches, *start, err);
 }
 
-/* A skipped update is counted and told; many in a row end the run. */
-static wr_status note_applied(wr_trainer *t, bool applied, wr_error *err) {
-    t->streak = applied ? 0 : t->streak + 1;
-    if (applied) return WR_OK;
-    t->at->skipped++;
-    wr_bar_line(&t->bar,
-                "update %lld: the gradient's norm is %g; the update is skipped (%lld so far)%s",
-                (long long)t->at->update, t->sums.norm, (long long)t->at->skipped,
-                t->streak == 1 ? "; --trap-nan names the row that made it" : "");
-    if (t->streak < SKIPPED_AT_MOST) return WR_OK;
-    return wr_fail(
-        err, WR_ERR_INPUT,
-        "update %lld: the gradient has not been finite for %d updates in a row; the last "
-        "checkpoint is kept. Run with --trap-nan to see which row makes the first NaN; lower "
-        "optim.lr, or lengthen optim.warmup",
-        (long long)t->at->update, SKIPPED_AT_MOST);
-}
-
 static wr_status run_update(wr_trainer *t, wr_error *err) {
     int k = t->recipe.train.accumulate;
     double weight = 0;
@@ -185,8 +220,7 @@ static wr_status run_update(wr_trainer *t, wr_error *err) {
     if (status != WR_OK) return status;
     t->at->update++;
     t->sums.updates++;
-    t->sums.norm = wr_output_number(t->session, stage->terms);
-    return note_applied(t, wr_output_number(t->session, stage->terms + 1) != 0, err);
+    return t->overlapping ? WR_OK : catch_up(t, err);
 }
 
 /* ---- reports ---- */
@@ -298,7 +332,9 @@ static wr_status after_update(wr_trainer *t, bool last, wr_error *err) {
     bool saved = is_due(t->at->update, r->checkpoint_every) || validated || last;
     /* sums are not saved: with a report at each checkpoint, a resumed run logs what an
      * uninterrupted one does */
-    if (is_due(t->at->update, r->report_every) || saved || ends) status = report(t, err);
+    bool reported = is_due(t->at->update, r->report_every) || saved || ends;
+    if (reported) status = catch_up(t, err);
+    if (status == WR_OK && reported) status = report(t, err);
     if (status == WR_OK && validated) status = validate(t, err);
     return status == WR_OK && saved ? wr_trainer_save(t, err) : status;
 }

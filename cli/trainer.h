@@ -24,6 +24,13 @@ typedef struct wr_train_sums {
     int64_t updates;
 } wr_train_sums;
 
+/* A run given to the device whose numbers have not been looked at. */
+typedef struct wr_train_run {
+    bool given, updates; /* updates: it ends an update, whose number is `update` */
+    int slot, terms;     /* of wr_session_keep() */
+    int64_t update;
+} wr_train_run;
+
 typedef struct wr_trainer {
     const wr_train_options *o;
     wr_recipe recipe;
@@ -37,8 +44,11 @@ typedef struct wr_trainer {
     wr_str folder;   /* RUN/checkpoints */
     wr_progress *at; /* updates made, place in the data, best scores (large: on the heap) */
     bool resuming;
-    int lock; /* of the run directory; < 0: none */
+    bool overlapping; /* the device runs on while the host makes the next batch */
+    int lock;         /* of the run directory; < 0: none */
     wr_train_sums sums;
+    wr_train_run
+        run; /* the last one: read when the next is given, so that the device never waits */
     bool told_infeasible;
     int streak;    /* updates in a row that were skipped */
     double began;  /* when this process began to train */

@@ -33,6 +33,8 @@ typedef struct wr_blocks {
     size_t block, to_stride, from_stride;
 } wr_blocks;
 
+enum { WR_KEPT_SLOTS = 2, WR_KEPT_NUMBERS = 16 };
+
 /* A device is a table of functions with its own state behind it. Memory is 256-byte aligned.
  *
  * A device whose memory the host cannot touch may do its work later than the call that gives it, in
@@ -68,10 +70,14 @@ struct wr_device {
      * range of memory, in ascending order. */
     wr_status (*feed)(wr_device *d, int n, const wr_transfer *t, wr_error *err);
     wr_status (*wait)(wr_device *d, wr_error *err);
+    /* Scalars that are read later: they are copied behind the work given so far into a slot;
+     * `recall` waits for that alone, not for work given since. Scalar i is at numbers[i]. */
+    wr_status (*keep)(wr_device *d, int slot, int n, const wr_transfer *t, wr_error *err);
+    wr_status (*recall)(wr_device *d, int slot, const uint64_t **numbers, wr_error *err);
     /* What the device made for a plan (a captured graph) goes with the plan. */
     void (*forget)(wr_device *d, wr_plan *plan);
-    /* Of a plan that ran: how many pieces of work (kernels, copies, calls of the host) a run gives to
-     * the hardware; 0: not known. NULL: one for each step. */
+    /* Of a plan that ran: how many pieces of work (kernels, copies, calls of the host) a run gives
+     * to the hardware; 0: not known. NULL: one for each step. */
     int (*launches)(wr_device *d, const wr_plan *plan);
     /* "NVIDIA H100 80GB, sm_90, 79.1 of 79.6 GiB free"; NULL: nothing to tell. */
     void (*describe)(wr_device *d, wr_str *out);

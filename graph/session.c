@@ -62,6 +62,11 @@ struct wr_session {
     size_t cap_host;
     char *host_bytes; /* what they are read into */
     size_t cap_host_bytes;
+    struct {
+        int n;
+        wr_dtype dtype[WR_KEPT_NUMBERS];
+        double value[WR_KEPT_NUMBERS]; /* where the host can read the device's memory */
+    } kept[WR_KEPT_SLOTS];
     wr_session_counters counters;
 };
 
@@ -690,6 +695,38 @@ const wr_tensor *wr_session_output(wr_session *s, int k) {
     if (s->device->download(s->device, f->tensor.data, s->output[k].data, bytes, NULL) != WR_OK)
         memset(f->tensor.data, 0xff, bytes);
     return &f->tensor;
+}
+
+static double number_at(const void *data, wr_dtype t) {
+    if (t == WR_F64) return *(const double *)data;
+    return t == WR_F32 ? (double)*(const float *)data : (double)*(const int32_t *)data;
+}
+
+wr_status wr_session_keep(wr_session *s, int slot, int n, wr_error *err) {
+    wr_transfer t[WR_KEPT_NUMBERS];
+    WR_ASSERT(slot >= 0 && slot < WR_KEPT_SLOTS && n <= WR_KEPT_NUMBERS);
+    s->kept[slot].n = n;
+    for (int k = 0; k < n; k++) {
+        const wr_tensor *x = &s->output[k];
+        WR_ASSERT(x->n == 1);
+        s->kept[slot].dtype[k] = x->dtype;
+        t[k] = (wr_transfer){.from = x->data, .bytes = wr_dtype_bytes(x->dtype)};
+        if (s->device->host_memory) s->kept[slot].value[k] = number_at(x->data, x->dtype);
+    }
+    return s->device->host_memory ? WR_OK : s->device->keep(s->device, slot, n, t, err);
+}
+
+wr_status wr_session_kept(wr_session *s, int slot, double *value, wr_error *err) {
+    const uint64_t *number = NULL;
+    WR_ASSERT(slot >= 0 && slot < WR_KEPT_SLOTS);
+    if (!s->device->host_memory) {
+        wr_status status = s->device->recall(s->device, slot, &number, err);
+        if (status != WR_OK) return status;
+    }
+    for (int k = 0; k < s->kept[slot].n; k++)
+        value[k] =
+            number == NULL ? s->kept[slot].value[k] : number_at(&number[k], s->kept[slot].dtype[k]);
+    return WR_OK;
 }
 
 const char *wr_session_device(const wr_session *s) { return s->device->name; }

@@ -48,6 +48,11 @@ wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_fee
  * where the device fails in between, all its bits are set (floats are NaN) and the next call that
  * has a status tells why. */
 const wr_tensor *wr_session_output(wr_session *s, int k);
+/* Keep the first n outputs of the last run, scalars, n <= WR_KEPT_NUMBERS, in one of WR_KEPT_SLOTS
+ * slots; wr_session_kept() reads all of a slot later, when other runs have been given to a deferred
+ * session, without waiting for those. */
+wr_status wr_session_keep(wr_session *s, int slot, int n, wr_error *err);
+wr_status wr_session_kept(wr_session *s, int slot, double *value, wr_error *err);
 /* Wait for all work given to the device. */
 wr_status wr_session_wait(wr_session *s, wr_error *err);
 /* The plan of the last run. */

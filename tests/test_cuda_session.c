@@ -142,6 +142,41 @@ static void test_writes(void **state) {
     EMULATOR.schedule(CU_EMU_IN_ORDER, 0);
 }
 
+/* Scalars of a run are read when the next run has been given, also when nobody has waited. */
+static void test_kept(void **state) {
+    (void)state;
+    if (!EMULATED) skip();
+    static float x[7 * 3];
+    wr_graph *g = wr_graph_new();
+    wr in = wr_input(g, "x", WR_F32, WR_DIMS(wr_n(7), wr_n(3)));
+    wr out[2] = {wr_sum_all(in), wr_sum_all(wr_cast(in, WR_F64))};
+    wr_program *p = NULL;
+    wr_error err = {0};
+    if (wr_program_new(g, 2, out, wr_standard_passes(), &p, &err) != WR_OK)
+        fail_msg("%s", err.text);
+    for (int schedule = CU_EMU_IN_ORDER; schedule <= CU_EMU_RANDOM; schedule++) {
+        EMULATOR.schedule((enum cu_emu_schedule)schedule, 5);
+        wr_session *s[2] = {open_session((wr_session_options){.device = "cuda", .deferred = true}),
+                            open_session((wr_session_options){.device = "cpu"})};
+        for (int i = 0; i < 6; i++)
+            for (int k = 0; k < 2; k++) {
+                double got[2] = {0};
+                x[0] = (float)(10 * i) + 0.5F;
+                run(s[k], p, x, 7);
+                assert_int_equal(wr_session_keep(s[k], i % 2, 2, &err), WR_OK);
+                if (i == 0) continue;
+                assert_int_equal(wr_session_kept(s[k], 1 - i % 2, got, &err), WR_OK);
+                assert_true(got[0] == 10 * (i - 1) + 0.5 && got[1] == got[0]);
+            }
+        wr_session_free(s[0]);
+        wr_session_free(s[1]);
+    }
+    EMULATOR.schedule(CU_EMU_IN_ORDER, 0);
+    assert_string_equal(EMULATOR.message(), "");
+    wr_program_free(p);
+    wr_graph_free(g);
+}
+
 /* Timing every step changes no value; switched off, the plan is replayed again. */
 static void test_profile(void **state) {
     (void)state;
@@ -373,9 +408,10 @@ static void test_missing(void **state) {
 int main(void) {
     EMULATED = test_cuda_open(&EMULATOR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replay),        cmocka_unit_test(test_writes),
-        cmocka_unit_test(test_profile),       cmocka_unit_test(test_host_rows),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_fault),
-        cmocka_unit_test(test_random),        cmocka_unit_test(test_missing)};
+        cmocka_unit_test(test_replay),    cmocka_unit_test(test_writes),
+        cmocka_unit_test(test_profile),   cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_host_rows), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_fault),     cmocka_unit_test(test_random),
+        cmocka_unit_test(test_missing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

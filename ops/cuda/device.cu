@@ -51,6 +51,26 @@ wr_status cuda_download(wr_device *d, void *to, const void *from, size_t bytes, 
     return copy_and_wait(d, to, from, bytes, cudaMemcpyDeviceToHost, err);
 }
 
+/* ---- scalars for later ---- */
+
+wr_status cuda_keep(wr_device *d, int slot, int n, const wr_transfer *t, wr_error *err) {
+    wr_cuda_machine *m = wr_cuda_machine_of(d);
+    wr_cuda_kept *kept = &m->kept[slot];
+    cudaError_t error = cudaSuccess;
+    for (int k = 0; k < n && error == cudaSuccess; k++)
+        error = cudaMemcpyAsync(&kept->number[k], t[k].from, t[k].bytes, cudaMemcpyDeviceToHost,
+                                m->stream);
+    if (error == cudaSuccess) error = cudaEventRecord(kept->there, m->stream);
+    return wr_cuda_check(m, error, "a number cannot be copied", err);
+}
+
+wr_status cuda_recall(wr_device *d, int slot, const uint64_t **numbers, wr_error *err) {
+    wr_cuda_machine *m = wr_cuda_machine_of(d);
+    *numbers = m->kept[slot].number;
+    return wr_cuda_check(m, cudaEventSynchronize(m->kept[slot].there),
+                         "the work given to it failed", err);
+}
+
 /* ---- rows ---- */
 
 bool comes_before(const wr_cuda_row *a, const char *name) { return strcmp(a->name, name) < 0; }
@@ -149,6 +169,10 @@ void close_machine(wr_cuda_machine *m) {
     wr_cuda_free_stages(m);
     if (m->blas != NULL) wr_cuda_blas_close(m->blas);
     if (m->seen_fault != NULL) cudaFreeHost(m->seen_fault);
+    for (wr_cuda_kept &kept : m->kept) {
+        if (kept.number != NULL) cudaFreeHost(kept.number);
+        if (kept.there != NULL) cudaEventDestroy(kept.there);
+    }
     if (m->key != NULL) cudaFree(m->key);
     if (m->fault != NULL) cudaFree(m->fault);
     if (m->copies != NULL) cudaStreamDestroy(m->copies);
@@ -210,6 +234,13 @@ cudaError_t make_parts(wr_cuda_machine *m) {
         if (error == cudaSuccess)
             error = cudaEventCreateWithFlags(&s.consumed, cudaEventDisableTiming);
     }
+    for (wr_cuda_kept &kept : m->kept) {
+        if (error == cudaSuccess)
+            error = cudaEventCreateWithFlags(&kept.there, cudaEventDisableTiming);
+        if (error == cudaSuccess)
+            error = cudaMallocHost(reinterpret_cast<void **>(&kept.number),
+                                   sizeof *kept.number * WR_KEPT_NUMBERS);
+    }
     if (error == cudaSuccess)
         error = cudaMalloc(reinterpret_cast<void **>(&m->key), sizeof *m->key);
     if (error == cudaSuccess)
@@ -243,6 +274,8 @@ void fill_table(wr_cuda_machine *m) {
     d->feed = wr_cuda_feed;
     d->launches = wr_cuda_launches;
     d->wait = wr_cuda_wait;
+    d->keep = cuda_keep;
+    d->recall = cuda_recall;
     d->forget = wr_cuda_forget;
     d->describe = cuda_describe;
 }

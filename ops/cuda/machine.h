@@ -25,6 +25,12 @@ struct wr_cuda_stage {
     cudaEvent_t copied, consumed;
 };
 
+/* Scalars on their way to the host, to be read later. */
+struct wr_cuda_kept {
+    uint64_t *number; /* pinned, [WR_KEPT_NUMBERS] */
+    cudaEvent_t there;
+};
+
 struct wr_cuda_machine : wr_cuda_state {
     wr_device_services given; /* what `services` points to */
     wr_device table;
@@ -33,6 +39,7 @@ struct wr_cuda_machine : wr_cuda_state {
     int n_rows;
     cudaStream_t copies;
     wr_cuda_stage stage[2];
+    wr_cuda_kept kept[WR_KEPT_SLOTS];
     int turn, depth;                     /* of stages; of plans inside plans */
     wr_cuda_fault *seen_fault;           /* pinned: what `fault` was */
     wr_cuda_host_failure failed_on_host; /* what `host_failure` points to */
