@@ -70,3 +70,9 @@ for kind in transformer ctc flowseq; do
     done
     cmp $kind.cpu.de $kind.cuda.de || fail "$kind: translations differ from the CPU's"
 done
+
+# A draft verified on the device gives greedy's words.
+"$weir" translate transformer.cpu --decode greedy --input few.en --output greedy.de 2> log
+"$weir" translate transformer.cpu --decode greedy --draft ctc.cpu --device cuda --input few.en \
+    --output drafted.de 2> log || fail "a draft on cuda: $(cat log)"
+cmp greedy.de drafted.de || fail "a verified draft on cuda is not greedy's translation"
