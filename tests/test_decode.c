@@ -10,67 +10,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/random.h"
 #include "helpers/alloc.h"
-#include "models/search.h"
+#include "helpers/decoding.h"
 #include "ops/cache.h"
-#include "ops/fuse.h"
 
-enum { VOCAB = 6, DIM = 8, MAX_LEN = 24, WORDS = 3, LIMIT = 4, SEQUENCES = 1 + 3 + 9 + 27 };
+enum { VOCAB = 6, WORDS = 3, LIMIT = 4, SEQUENCES = 1 + 3 + 9 + 27 };
 
 /* The words that may be generated besides the end: unknown and two real ones. */
 static const int32_t WORD[WORDS] = {WR_UNK_ID, 4, 5};
 
 /* ---- a tiny random model ---- */
 
-typedef struct rig {
-    wr_transformer t;
-    wr_session *session;
-    wr_decoder *d;
-} rig;
-
 static wr_transformer tiny(wr_dtype dtype, wr_recipe_norm norm) {
-    return (wr_transformer){.m = {.dim = DIM,
-                                  .ffn = 16,
-                                  .heads = 2,
-                                  .encoder_layers = 2,
-                                  .decoder_layers = 2,
-                                  .norm = norm,
-                                  .dropout = 0.3,
-                                  .embeddings = WR_RECIPE_EMBED_SEPARATE,
-                                  .max_len = MAX_LEN},
-                            .src_vocab = 11,
-                            .tgt_vocab = VOCAB,
-                            .dtype = dtype,
-                            .training = true};
+    return test_transformer(dtype, norm, 2, VOCAB);
 }
 
-static rig open_rig(wr_transformer t, uint64_t seed, int threads) {
-    rig r = {.t = t};
-    wr_error err = {0};
-    wr_session_options o = {.threads = threads, .seed = seed};
-    if (wr_session_new(&o, &r.session, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_decoder_new(&t, r.session, &r.d, &err) != WR_OK) fail_msg("%s", err.text);
-    r.t.training = false;
-    return r;
-}
-
-static void close_rig(rig *r) {
-    wr_decoder_free(r->d);
-    wr_session_free(r->session);
-}
-
-/* Sources of 0 to 9 words, alive until the next call. */
+/* Sources of 0 to 9 words. */
 enum { SOURCES = 12 };
 static const wr_sentence *sources(void) {
-    static int32_t id[SOURCES][16];
-    static wr_sentence s[SOURCES];
-    for (size_t i = 0; i < SOURCES; i++) {
-        s[i] = (wr_sentence){.id = id[i], .n = i * 7 % 10};
-        for (size_t k = 0; k < s[i].n; k++)
-            id[i][k] = (int32_t)(4 + (i * 5 + k * k + k) % 7);
-    }
-    return s;
+    static test_sentences s;
+    return test_sentences_by_rule(
+        &s, (test_rule){.n = SOURCES, .step = 7, .lengths = 10, .turn = 5, .words = 7});
 }
 
 static wr_search_options options_of(int beam, wr_recipe_normalisation normalisation) {
@@ -83,59 +43,28 @@ static wr_search_options options_of(int beam, wr_recipe_normalisation normalisat
                                .cache_bytes = 1 << 24};
 }
 
-static wr_translations search(const rig *r, const wr_sentence *src, size_t n,
-                              const wr_search_options *o) {
-    wr_error err = {0};
-    wr_translations out;
-    if (wr_search(r->d, src, n, o, &out, &err) != WR_OK) fail_msg("%s", err.text);
-    assert_int_equal(out.n, n);
-    return out;
-}
-
-static void assert_same(const wr_translations *a, const wr_translations *b, double tolerance) {
-    assert_int_equal(a->n, b->n);
-    for (size_t i = 0; i < a->n; i++) {
-        assert_int_equal(a->count[i], b->count[i]);
-        for (size_t k = 0; k < a->count[i]; k++) {
-            const wr_hypothesis *x = &a->hyp[i * a->nbest + k], *y = &b->hyp[i * b->nbest + k];
-            assert_int_equal(x->n, y->n);
-            if (x->n > 0) assert_memory_equal(x->id, y->id, x->n * sizeof *x->id);
-            assert_true(fabs(x->score - y->score) <= tolerance);
-            assert_true(fabs(x->logp - y->logp) <= tolerance);
-        }
-    }
-}
-
 /* ---- cached steps against the whole decoder ---- */
 
 /* logits [B, T, V] of the whole decoder, and of the steps. */
 typedef struct two_ways {
-    rig r;
+    test_rig r;
     wr_graph *whole, *begin, *step;
     wr_program *run_whole, *run_begin, *run_step;
 } two_ways;
 
-static wr_program *compile(wr_graph *g, wr output) {
-    wr_error err = {0};
-    wr_program *p;
-    if (wr_program_new(g, 1, &output, wr_standard_passes(), &p, &err) != WR_OK)
-        fail_msg("%s", err.text);
-    return p;
-}
-
 static two_ways open_two_ways(wr_transformer t, int rows) {
-    two_ways w = {.r = open_rig(t, 3, 1),
+    two_ways w = {.r = test_rig_open(t, 3, 1),
                   .whole = wr_graph_new(),
                   .begin = wr_graph_new(),
                   .step = wr_graph_new()};
     const wr_transformer *m = &w.r.t;
-    wr_transformer_batch b = wr_transformer_inputs(w.whole, MAX_LEN);
+    wr_transformer_batch b = wr_transformer_inputs(w.whole, TEST_MAX_LEN);
     wr memory = wr_transformer_encode(m, b.src, b.src_len);
     wr h = wr_transformer_decode(m, memory, b.src_len, b.tgt_in, b.tgt_len);
-    w.run_whole = compile(w.whole, wr_transformer_logits(m, h));
+    w.run_whole = test_build(w.whole, 1, (wr[]){wr_transformer_logits(m, h)});
     wr_transformer_cache c = {rows, 12, 10};
-    w.run_begin = compile(w.begin, wr_transformer_begin(m, &c, w.begin));
-    w.run_step = compile(w.step, wr_transformer_step(m, &c, w.step));
+    w.run_begin = test_build(w.begin, 1, (wr[]){wr_transformer_begin(m, &c, w.begin)});
+    w.run_step = test_build(w.step, 1, (wr[]){wr_transformer_step(m, &c, w.step)});
     return w;
 }
 
@@ -149,7 +78,7 @@ static void close_two_ways(two_ways *w) {
     wr_graph_free(w->whole);
     wr_graph_free(w->begin);
     wr_graph_free(w->step);
-    close_rig(&w->r);
+    test_rig_close(&w->r);
 }
 
 static wr_feed feed_1(const char *name, const int32_t *data, int64_t n) {
@@ -158,11 +87,6 @@ static wr_feed feed_1(const char *name, const int32_t *data, int64_t n) {
 
 static wr_feed feed_2(const char *name, const int32_t *data, int64_t n, int64_t m) {
     return (wr_feed){.name = name, .data = data, .rank = 2, .dim = {n, m}};
-}
-
-static void run(wr_session *s, wr_program *p, int n, const wr_feed *feeds) {
-    wr_error err = {0};
-    if (wr_session_run(s, p, n, feeds, &err) != WR_OK) fail_msg("%s", err.text);
 }
 
 /* Logits of the last of T positions of n prefixes, by the whole decoder. */
@@ -175,7 +99,7 @@ static void whole_logits(two_ways *w, const int32_t *src, const int32_t *src_len
     }
     wr_feed feeds[] = {feed_2("src", src, n, S), feed_1("src_len", src_len, n),
                        feed_2("tgt_in", tgt, n, T), feed_1("tgt_len", len, n)};
-    run(w->r.session, w->run_whole, 4, feeds);
+    test_run(w->r.session, w->run_whole, 4, feeds);
     const wr_tensor *x = wr_session_output(w->r.session, 0);
     for (int64_t b = 0; b < n; b++)
         for (int64_t v = 0; v < VOCAB; v++)
@@ -195,7 +119,7 @@ static void compare_steps(wr_dtype dtype, wr_recipe_norm norm, double tolerance)
     int32_t number[ROWS] = {0, 1, 2, 3}, owner[ROWS] = {0, 1, 2}, prefix[ROWS * 8] = {0};
     wr_feed begin[] = {feed_2("src", SRC, 3, S), feed_1("src_len", SRC_LEN, 3),
                        feed_1("rows", number, 3)};
-    run(w.r.session, w.run_begin, 3, begin);
+    test_run(w.r.session, w.run_begin, 3, begin);
     for (int32_t t = 0; t < STEPS; t++) {
         int32_t before[ROWS * 8], owned[ROWS], token[ROWS], len[ROWS], self_len[ROWS], n = 0;
         int32_t src[ROWS * S];
@@ -215,7 +139,7 @@ static void compare_steps(wr_dtype dtype, wr_recipe_norm norm, double tolerance)
         wr_feed step[] = {feed_2("token", token, n, 1), feed_1("position", &t, 1),
                           feed_1("rows", FROM[t], n),   feed_1("src_rows", FROM[t], n),
                           feed_1("src_len", len, n),    feed_1("self_len", self_len, n)};
-        run(w.r.session, w.run_step, 6, step);
+        test_run(w.r.session, w.run_step, 6, step);
         const wr_tensor *x = wr_session_output(w.r.session, 0);
         assert_int_equal(x->n, n * VOCAB);
         for (int64_t i = 0; i < x->n; i++)
@@ -243,7 +167,7 @@ typedef struct sequence {
     double logp, score;
 } sequence;
 
-static void all_sequences(const rig *r, wr_sentence src, sequence *all) {
+static void all_sequences(const test_rig *r, wr_sentence src, sequence *all) {
     size_t n = 0;
     all[n++] = (sequence){.n = 0};
     for (size_t i = 0; n < SEQUENCES; i++)
@@ -276,7 +200,7 @@ static double normalised(wr_recipe_normalisation kind, double alpha, double logp
     return logp / pow(kind == WR_RECIPE_BY_LENGTH ? length : (5 + length) / 6, alpha);
 }
 
-static void compare_exhaustive(const rig *r, wr_sentence src, wr_recipe_normalisation kind,
+static void compare_exhaustive(const test_rig *r, wr_sentence src, wr_recipe_normalisation kind,
                                double alpha, double tolerance) {
     sequence all[SEQUENCES];
     all_sequences(r, src, all);
@@ -286,7 +210,7 @@ static void compare_exhaustive(const rig *r, wr_sentence src, wr_recipe_normalis
     wr_search_options o = options_of(VOCAB * VOCAB * VOCAB, kind);
     o.nbest = SEQUENCES;
     o.alpha = alpha;
-    wr_translations out = search(r, &src, 1, &o);
+    wr_translations out = test_rig_search(r, &src, 1, &o);
     assert_int_equal(out.count[0], SEQUENCES);
     for (size_t i = 0; i < SEQUENCES; i++) {
         const wr_hypothesis *h = &out.hyp[i];
@@ -302,17 +226,17 @@ static void compare_exhaustive(const rig *r, wr_sentence src, wr_recipe_normalis
 static void test_wide_beam_is_exhaustive(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= 3; seed++) {
-        rig r = open_rig(tiny(WR_F64, WR_RECIPE_NORM_PRE), seed, 1);
+        test_rig r = test_rig_open(tiny(WR_F64, WR_RECIPE_NORM_PRE), seed, 1);
         wr_sentence src = sources()[seed];
         compare_exhaustive(&r, src, WR_RECIPE_BY_NOTHING, 1, 1e-10);
         compare_exhaustive(&r, src, WR_RECIPE_BY_PENALTY, 0.6, 1e-10);
         compare_exhaustive(&r, src, WR_RECIPE_BY_PENALTY, 3, 1e-10);
         compare_exhaustive(&r, src, WR_RECIPE_BY_LENGTH, 1, 1e-10);
-        close_rig(&r);
+        test_rig_close(&r);
     }
-    rig r = open_rig(tiny(WR_F32, WR_RECIPE_NORM_POST), 9, 1);
+    test_rig r = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_POST), 9, 1);
     compare_exhaustive(&r, sources()[3], WR_RECIPE_BY_PENALTY, 0.6, 1e-4);
-    close_rig(&r);
+    test_rig_close(&r);
 }
 
 /* ---- greedy ---- */
@@ -340,12 +264,12 @@ static void test_beam_of_one_is_greedy(void **state) {
     two_ways w = open_two_ways(tiny(WR_F64, WR_RECIPE_NORM_PRE), 4);
     wr_recipe_normalisation kinds[] = {WR_RECIPE_BY_PENALTY, WR_RECIPE_BY_LENGTH,
                                        WR_RECIPE_BY_NOTHING};
-    rig r = open_rig(tiny(WR_F64, WR_RECIPE_NORM_PRE), 3, 1);
+    test_rig r = test_rig_open(tiny(WR_F64, WR_RECIPE_NORM_PRE), 3, 1);
     size_t ended_early = 0;
     for (int k = 0; k < 3; k++) {
         wr_search_options o = options_of(1, kinds[k]);
         o.max_len_extra = LONG;
-        wr_translations out = search(&r, sources(), SOURCES, &o);
+        wr_translations out = test_rig_search(&r, sources(), SOURCES, &o);
         for (size_t i = 0; i < SOURCES; i++) {
             int32_t expected[LONG];
             size_t n = greedy(&w, sources()[i], LONG, expected);
@@ -356,7 +280,7 @@ static void test_beam_of_one_is_greedy(void **state) {
         wr_translations_free(&out);
     }
     assert_true(ended_early > 0); /* else the test would not have seen an end */
-    close_rig(&r);
+    test_rig_close(&r);
     close_two_ways(&w);
 }
 
@@ -367,20 +291,20 @@ static void test_batches_change_nothing(void **state) {
     (void)state;
     const int beams[] = {1, 2, 5};
     for (int k = 0; k < 3; k++) {
-        rig r = open_rig(tiny(WR_F64, WR_RECIPE_NORM_PRE), 5, 1);
+        test_rig r = test_rig_open(tiny(WR_F64, WR_RECIPE_NORM_PRE), 5, 1);
         wr_search_options o = options_of(beams[k], WR_RECIPE_BY_PENALTY);
         o.nbest = beams[k];
         o.max_len_factor = 1.5;
         o.max_len_extra = 2;
-        wr_translations together = search(&r, sources(), SOURCES, &o);
+        wr_translations together = test_rig_search(&r, sources(), SOURCES, &o);
         o.max_sentences = 5;
-        wr_translations some = search(&r, sources(), SOURCES, &o);
+        wr_translations some = test_rig_search(&r, sources(), SOURCES, &o);
         o.cache_bytes = 1;
-        wr_translations single = search(&r, sources(), SOURCES, &o);
-        assert_same(&together, &single, 1e-11);
-        assert_same(&together, &some, 1e-11);
+        wr_translations single = test_rig_search(&r, sources(), SOURCES, &o);
+        test_assert_same_translations(&together, &single, (test_tolerance){.absolute = 1e-11});
+        test_assert_same_translations(&together, &some, (test_tolerance){.absolute = 1e-11});
         for (size_t i = 0; i < SOURCES; i++) {
-            wr_translations one = search(&r, sources() + i, 1, &o);
+            wr_translations one = test_rig_search(&r, sources() + i, 1, &o);
             assert_int_equal(one.hyp[0].n, together.hyp[i * together.nbest].n);
             assert_true(fabs(one.hyp[0].score - together.hyp[i * together.nbest].score) < 1e-11);
             wr_translations_free(&one);
@@ -388,21 +312,22 @@ static void test_batches_change_nothing(void **state) {
         wr_translations_free(&together);
         wr_translations_free(&some);
         wr_translations_free(&single);
-        close_rig(&r);
+        test_rig_close(&r);
     }
 }
 
 static void test_threads_change_nothing(void **state) {
     (void)state;
     wr_search_options o = options_of(4, WR_RECIPE_BY_PENALTY);
-    rig a = open_rig(tiny(WR_F32, WR_RECIPE_NORM_PRE), 5, 1);
-    rig b = open_rig(tiny(WR_F32, WR_RECIPE_NORM_PRE), 5, 3);
-    wr_translations x = search(&a, sources(), SOURCES, &o), y = search(&b, sources(), SOURCES, &o);
-    assert_same(&x, &y, 0);
+    test_rig a = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_PRE), 5, 1);
+    test_rig b = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_PRE), 5, 3);
+    wr_translations x = test_rig_search(&a, sources(), SOURCES, &o),
+                    y = test_rig_search(&b, sources(), SOURCES, &o);
+    test_assert_same_translations(&x, &y, (test_tolerance){0});
     wr_translations_free(&x);
     wr_translations_free(&y);
-    close_rig(&a);
-    close_rig(&b);
+    test_rig_close(&a);
+    test_rig_close(&b);
 }
 
 /* Stopping when nothing better can come gives what going on to the end gives. */
@@ -411,20 +336,20 @@ static void test_stopping_loses_nothing(void **state) {
     wr_recipe_normalisation kinds[] = {WR_RECIPE_BY_PENALTY, WR_RECIPE_BY_LENGTH,
                                        WR_RECIPE_BY_NOTHING};
     for (uint64_t seed = 1; seed <= 4; seed++) {
-        rig r = open_rig(tiny(WR_F64, WR_RECIPE_NORM_PRE), seed, 1);
+        test_rig r = test_rig_open(tiny(WR_F64, WR_RECIPE_NORM_PRE), seed, 1);
         for (int k = 0; k < 9; k++) {
             wr_search_options o = options_of(6, kinds[k / 3]);
             o.nbest = 1 + k % 3;
             o.max_len_extra = 12;
             o.alpha = 0.5 * (double)seed;
-            wr_translations early = search(&r, sources(), SOURCES, &o);
+            wr_translations early = test_rig_search(&r, sources(), SOURCES, &o);
             o.exhaust = true;
-            wr_translations late = search(&r, sources(), SOURCES, &o);
-            assert_same(&early, &late, 0);
+            wr_translations late = test_rig_search(&r, sources(), SOURCES, &o);
+            test_assert_same_translations(&early, &late, (test_tolerance){0});
             wr_translations_free(&early);
             wr_translations_free(&late);
         }
-        close_rig(&r);
+        test_rig_close(&r);
     }
 }
 
@@ -432,11 +357,11 @@ static void test_stopping_loses_nothing(void **state) {
 
 static void test_scores_are_those_of_the_model(void **state) {
     (void)state;
-    rig r = open_rig(tiny(WR_F64, WR_RECIPE_NORM_POST), 2, 2);
+    test_rig r = test_rig_open(tiny(WR_F64, WR_RECIPE_NORM_POST), 2, 2);
     wr_search_options o = options_of(3, WR_RECIPE_BY_LENGTH);
     o.nbest = 3;
     o.max_len_extra = 7;
-    wr_translations out = search(&r, sources(), SOURCES, &o);
+    wr_translations out = test_rig_search(&r, sources(), SOURCES, &o);
     wr_sentence x[SOURCES * 3], y[SOURCES * 3];
     double nll[SOURCES * 3], logp[SOURCES * 3];
     size_t n = 0;
@@ -460,71 +385,59 @@ static void test_scores_are_those_of_the_model(void **state) {
     for (size_t i = 0; i < n; i++)
         assert_true(fabs(nll[i] + logp[i]) < 1e-11);
     wr_translations_free(&out);
-    close_rig(&r);
-}
-
-typedef struct seen {
-    size_t calls, done, total;
-} seen;
-
-static void note_progress(void *context, size_t done, size_t total) {
-    seen *s = context;
-    assert_true(done > s->done);
-    *s = (seen){s->calls + 1, done, total};
+    test_rig_close(&r);
 }
 
 static void test_odd_sources(void **state) {
     (void)state;
-    rig r = open_rig(tiny(WR_F32, WR_RECIPE_NORM_PRE), 4, 1);
+    test_rig r = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_PRE), 4, 1);
     int32_t many[100];
     for (int i = 0; i < 100; i++)
         many[i] = 4 + i % 6;
     wr_sentence src[] = {{.id = many, .n = 0}, {.id = many, .n = 100}, {.id = many, .n = 23}};
-    seen s = {0};
+    test_progress s = {0};
     wr_search_options o = options_of(2, WR_RECIPE_BY_PENALTY);
     o.max_len_factor = 2;
     o.max_sentences = 2;
-    o.progress = note_progress;
+    o.progress = test_note_progress;
     o.context = &s;
-    wr_translations out = search(&r, src, 3, &o);
+    wr_translations out = test_rig_search(&r, src, 3, &o);
     assert_int_equal(out.truncated, 1);
     assert_int_equal(out.hyp[1].n, out.hyp[2].n); /* the cut one equals the longest allowed one */
     assert_true(out.hyp[1].score == out.hyp[2].score);
     assert_true(out.hyp[0].n <= LIMIT - 1);
     for (int i = 1; i < 3; i++)
-        assert_true(out.hyp[i].n < MAX_LEN);
-    assert_int_equal(s.calls, 2);
-    assert_int_equal(s.done, 3);
-    assert_int_equal(s.total, 3);
+        assert_true(out.hyp[i].n < TEST_MAX_LEN);
+    test_assert_progress(&s, 2, 3);
     wr_translations_free(&out);
-    out = search(&r, src, 0, &o);
+    out = test_rig_search(&r, src, 0, &o);
     wr_translations_free(&out);
-    close_rig(&r);
+    test_rig_close(&r);
 }
 
 /* ---- mistakes ---- */
 
-static void expect_error(const rig *r, wr_sentence src, wr_search_options o, const char *part) {
+static void expect_error(const test_rig *r, wr_sentence src, wr_search_options o,
+                         const char *part) {
     wr_error err = {0};
     wr_translations out;
-    assert_int_equal(wr_search(r->d, &src, 1, &o, &out, &err), WR_ERR_INPUT);
-    if (strstr(err.text, part) == NULL) fail_msg("'%s' does not say '%s'", err.text, part);
-    assert_null(out.hyp);
+    wr_status status = wr_search(r->d, &src, 1, &o, &out, &err);
+    test_assert_refused(status, &err, &out, part);
 }
 
-static void poison_parameter(rig *r) {
+static void poison_parameter(test_rig *r) {
     wr_error err = {0};
     int at = wr_session_find(r->session, "decoder.norm.gain");
     assert_true(at >= 0);
-    float bad[DIM];
-    for (int i = 0; i < DIM; i++)
+    float bad[TEST_DIM];
+    for (int i = 0; i < TEST_DIM; i++)
         bad[i] = NAN;
     assert_int_equal(wr_session_write(r->session, at, bad, &err), WR_OK);
 }
 
 static void test_mistakes_are_named(void **state) {
     (void)state;
-    rig r = open_rig(tiny(WR_F32, WR_RECIPE_NORM_PRE), 4, 1);
+    test_rig r = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_PRE), 4, 1);
     wr_sentence src = sources()[1];
     wr_search_options good = options_of(2, WR_RECIPE_BY_PENALTY), bad = good;
     bad.nbest = 3;
@@ -543,19 +456,20 @@ static void test_mistakes_are_named(void **state) {
     expect_error(&r, src, bad, "longest output");
     int32_t foreign[] = {4, 11};
     expect_error(&r, (wr_sentence){.id = foreign, .n = 2}, good, "11");
-    int32_t many[MAX_LEN] = {4};
+    int32_t many[TEST_MAX_LEN] = {4};
     double nll;
     wr_error err = {0};
-    wr_sentence too_long = {.id = many, .n = MAX_LEN};
+    wr_sentence too_long = {.id = many, .n = TEST_MAX_LEN};
     assert_int_equal(
         wr_decoder_score(r.d, &src, &too_long, 1, &(wr_decoder_scoring){0}, &nll, &err),
         WR_ERR_INPUT);
     assert_non_null(strstr(err.text, "sentence 1: 7 source and 24 target tokens"));
-    wr_translations out = search(&r, &src, 1, &good); /* mistakes leave the decoder usable */
+    wr_translations out =
+        test_rig_search(&r, &src, 1, &good); /* mistakes leave the decoder usable */
     wr_translations_free(&out);
     poison_parameter(&r);
     expect_error(&r, src, good, "not finite");
-    close_rig(&r);
+    test_rig_close(&r);
 }
 
 static void test_cache_rows_are_checked(void **state) {
@@ -565,8 +479,8 @@ static void test_cache_rows_are_checked(void **state) {
     wr cache = wr_state(g, "cache", WR_F32, WR_DIMS(wr_n(3), wr_n(5), wr_n(2)),
                         ((wr_init){WR_INIT_ZERO, 0, 0}));
     wr rows = wr_input(g, "rows", WR_I32, WR_DIMS(B));
-    wr_program *p = compile(g, wr_cache_select(cache, rows));
-    rig r = open_rig(tiny(WR_F32, WR_RECIPE_NORM_PRE), 1, 1);
+    wr_program *p = test_build(g, 1, (wr[]){wr_cache_select(cache, rows)});
+    test_rig r = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_PRE), 1, 1);
     const int32_t wrong[][4] = {{0, 3, 0, 0}, {-1, 0, 0, 0}, {0, 1, 2, 0}};
     const int64_t n[] = {2, 1, 4};
     const char *says[] = {"row 3", "row -1", "4 hypotheses"};
@@ -579,7 +493,7 @@ static void test_cache_rows_are_checked(void **state) {
     wr_session_forget(r.session, p);
     wr_program_free(p);
     wr_graph_free(g);
-    close_rig(&r);
+    test_rig_close(&r);
 }
 
 /* Every allocation of a search fails once; the decoder stays usable. `fresh`: the decoder is a new
@@ -588,10 +502,10 @@ static void test_cache_rows_are_checked(void **state) {
 static void fail_allocations(bool fresh) {
     wr_transformer t = tiny(WR_F32, WR_RECIPE_NORM_PRE);
     t.m.encoder_layers = t.m.decoder_layers = 1;
-    rig r = open_rig(t, 6, 1);
+    test_rig r = test_rig_open(t, 6, 1);
     wr_search_options o = options_of(2, WR_RECIPE_BY_PENALTY);
     o.max_len_extra = 3;
-    wr_translations first = search(&r, sources() + 1, 2, &o);
+    wr_translations first = test_rig_search(&r, sources() + 1, 2, &o);
     for (long n = 1;; n++) {
         wr_error err = {0};
         wr_translations out = {0};
@@ -599,16 +513,10 @@ static void fail_allocations(bool fresh) {
         wr_test_fail_allocation(n);
         wr_status status = fresh ? wr_decoder_new(&t, r.session, &r.d, &err) : WR_OK;
         if (status == WR_OK) status = wr_search(r.d, sources() + 1, 2, &o, &out, &err);
-        bool hit = wr_test_allocation_failed();
-        bool legal = hit && !fresh ? status == WR_ERR_MEMORY : hit || status == WR_OK;
-        if (!legal) fail_msg("allocation %ld: status %d, %s", n, status, err.text);
-        if (status == WR_OK) assert_same(&first, &out, 0);
-        if (status != WR_OK) assert_null(out.hyp);
-        wr_translations_free(&out);
-        if (!hit) break;
+        if (!test_assert_survived(n, fresh, status, &err, &first, &out, (test_tolerance){0})) break;
     }
     wr_translations_free(&first);
-    close_rig(&r);
+    test_rig_close(&r);
 }
 
 static void test_no_memory(void **state) {

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "graph/op.h"
-#include "graph/random.h"
 #include "helpers/alloc.h"
+#include "helpers/decoding.h"
 #include "models/flowseq_decoder_internal.h"
 #include "models/frozen.h"
 #include "ops/elementwise.h"
@@ -60,40 +60,16 @@ static wr_flowseq toy(wr_dtype t, int dim, const char *layers) {
     return f;
 }
 
-/* All parameters a little off where they begin, so that nothing is zero. */
-static void disturb(wr_session *s, double size) {
-    wr_error err = {0};
-    for (int i = 0; i < wr_session_stored(s); i++) {
-        const wr_stored *x = wr_session_stored_at(s, i);
-        if (!x->trainable) continue;
-        wr_random r = wr_random_stream(5, 0, (uint64_t)i);
-        double *wide = malloc(sizeof *wide * (size_t)x->tensor.n);
-        assert_non_null(wide);
-        float *narrow = (float *)(void *)wide;
-        assert_int_equal(wr_session_read(s, i, wide, &err), WR_OK);
-        for (int64_t k = 0; k < x->tensor.n; k++) {
-            uint32_t bits[4];
-            float a, b;
-            wr_random_bits(&r, (uint64_t)k, bits);
-            wr_random_normal(bits[0], bits[1], &a, &b);
-            if (x->tensor.dtype == WR_F64) wide[k] += size * (double)a;
-            if (x->tensor.dtype == WR_F32) narrow[k] += (float)size * a;
-        }
-        assert_int_equal(wr_session_write(s, i, wide, &err), WR_OK);
-        free(wide);
-    }
-}
-
 static rig open_rig(wr_flowseq f, uint64_t seed, int threads, double size) {
     rig r = {.f = f};
     wr_error err = {0};
     wr_session_options o = {.threads = threads, .seed = seed};
     wr_program *p;
-    if (wr_session_new(&o, &r.session, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_flowseq_decoder_new(&f, r.session, &r.d, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_flowseq_decoder_program(r.d, &p, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_session_prepare(r.session, p, &err) != WR_OK) fail_msg("%s", err.text);
-    disturb(r.session, size);
+    test_must(wr_session_new(&o, &r.session, &err), &err);
+    test_must(wr_flowseq_decoder_new(&f, r.session, &r.d, &err), &err);
+    test_must(wr_flowseq_decoder_program(r.d, &p, &err), &err);
+    test_must(wr_session_prepare(r.session, p, &err), &err);
+    test_move(r.session, size, 5);
     r.f.training = false;
     return r;
 }
@@ -105,14 +81,9 @@ static void close_rig(rig *r) {
 
 enum { SOURCES = 11 };
 static const wr_sentence *sources(void) {
-    static int32_t id[SOURCES][8];
-    static wr_sentence s[SOURCES];
-    for (size_t i = 0; i < SOURCES; i++) {
-        s[i] = (wr_sentence){.id = id[i], .n = i * 5 % 7};
-        for (size_t k = 0; k < s[i].n; k++)
-            id[i][k] = (int32_t)(4 + (i * 3 + k * k + k) % 5);
-    }
-    return s;
+    static test_sentences s;
+    return test_sentences_by_rule(
+        &s, (test_rule){.n = SOURCES, .step = 5, .lengths = 7, .turn = 3, .words = 5});
 }
 
 static wr_flowseq_search_options options_of(wr_recipe_decode_method method) {
@@ -133,25 +104,6 @@ static wr_translations search(const rig *r, const wr_sentence *src, size_t n,
     if (wr_flowseq_search(r->d, src, n, o, &out, &err) != WR_OK) fail_msg("%s", err.text);
     assert_int_equal(out.n, n);
     return out;
-}
-
-static void assert_close(const wr_translations *a, const wr_translations *b, double tolerance) {
-    assert_int_equal(a->n, b->n);
-    for (size_t i = 0; i < a->n; i++) {
-        assert_int_equal(a->count[i], b->count[i]);
-        for (size_t k = 0; k < a->count[i]; k++) {
-            const wr_hypothesis *x = &a->hyp[i * a->nbest + k], *y = &b->hyp[i * b->nbest + k];
-            assert_int_equal(x->n, y->n);
-            if (x->n > 0) assert_memory_equal(x->id, y->id, x->n * sizeof *x->id);
-            assert_true(fabs(x->score - y->score) <= tolerance * fabs(x->score));
-            assert_true(fabs(x->logp - y->logp) <= tolerance * fabs(x->logp));
-        }
-    }
-}
-
-/* In the last bit. */
-static void assert_same(const wr_translations *a, const wr_translations *b) {
-    assert_close(a, b, 0);
 }
 
 /* ---- enumeration: graphs of the model, one sentence, one candidate ---- */
@@ -180,21 +132,6 @@ static wr fixed_length(wr_graph *g, int32_t n, int64_t rows) {
     return wr_const(g, WR_I32, 1, &rows, x);
 }
 
-/* Run a graph and copy `n` doubles of its output. */
-static void compute(const rig *r, wr_graph *g, wr x, int64_t n, double *to) {
-    wr_error err = {0};
-    wr_program *p;
-    if (wr_program_new(g, 1, &x, NULL, &p, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_session_run(r->session, p, 0, NULL, &err) != WR_OK) fail_msg("%s", err.text);
-    const wr_tensor *t = wr_session_output(r->session, 0);
-    assert_int_equal(t->n, n);
-    assert_int_equal(t->dtype, WR_F64);
-    memcpy(to, t->data, sizeof *to * (size_t)n);
-    wr_session_forget(r->session, p);
-    wr_program_free(p);
-    wr_graph_free(g);
-}
-
 /* log p(word at t | z of eps, x): [rows, T, VOCAB]; eps [rows, T, dim]. */
 static void word_logs(const oracle *o, const double *eps, int64_t rows, double *to) {
     const wr_flowseq *f = &o->r->f;
@@ -208,7 +145,7 @@ static void word_logs(const oracle *o, const double *eps, int64_t rows, double *
     wr len = fixed_length(g, o->T, rows);
     wr z = wr_flowseq_generate(f, &e.source, wr_const(g, WR_F64, 3, dims, eps), len, NULL);
     wr logits = wr_flowseq_logits(f, wr_flowseq_decode(f, &e.source, z, len));
-    compute(o->r, g, wr_log_softmax(logits), rows * o->T * VOCAB, to);
+    test_compute(o->r->session, wr_log_softmax(logits), rows * o->T * VOCAB, to);
 }
 
 static double log_of(const double *logs, const int32_t *y, int32_t T) {
@@ -257,7 +194,7 @@ static double log_weight(const oracle *o, const int32_t *y, int K, const double 
     wr_flowseq_options w = {.samples = K, .noise = wr_const(g, WR_F64, 3, dims, noise)};
     wr_flowseq_losses l = wr_flowseq_losses_of(f, &in, &w);
     double out;
-    compute(o->r, g, wr_logsumexp(l.weights), 1, &out);
+    test_compute(o->r->session, wr_logsumexp(l.weights), 1, &out);
     return out - log(K);
 }
 
@@ -278,14 +215,6 @@ static void noise_of(const rig *r, const wr_flowseq_search_options *o, size_t se
     bool zero =
         draw == 0 && (o->method == WR_RECIPE_ARGMAX || (o->method == WR_RECIPE_IWD && sample == 0));
     if (!zero) wr__flowseq_draw(r->d, to, 0, T, T, draw == 0 ? o->temperature : 1, &key);
-}
-
-/* Any fixed judgement of a translation. */
-static double judged(size_t sentence, const int32_t *y, size_t n) {
-    uint32_t h = 17 + (uint32_t)sentence;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (uint32_t)y[i]) * 16777619u + 3;
-    return -(double)(h % 1000) / 100;
 }
 
 static double iwd_logp(const oracle *o, const wr_flowseq_search_options *options, size_t sentence,
@@ -317,7 +246,7 @@ static candidate best_candidate(const rig *r, const wr_flowseq_search_options *o
             noise_of(r, o, sentence, c.T, k, 0, eps);
             best_sequence(&oracle, eps, c.y);
             c.n = wr__text_length(c.y, (size_t)c.T);
-            if (o->method == WR_RECIPE_NPD) c.score = c.logp = judged(sentence, c.y, c.n);
+            if (o->method == WR_RECIPE_NPD) c.score = c.logp = test_judged(sentence, c.y, c.n);
             if (o->method == WR_RECIPE_IWD) {
                 c.logp += iwd_logp(&oracle, o, sentence, &c, k);
                 c.score = c.logp / c.T;
@@ -333,21 +262,11 @@ static candidate best_candidate(const rig *r, const wr_flowseq_search_options *o
     return best;
 }
 
-static wr_status judge(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
-                       double *score, double *logp, wr_error *err) {
-    (void)err;
-    size_t *calls = context;
-    *calls += n;
-    for (size_t i = 0; i < n; i++)
-        score[i] = logp[i] = judged(sentence[i], tgt[i].id, tgt[i].n);
-    return WR_OK;
-}
-
 static void assert_enumerated(wr_recipe_decode_method method, uint64_t seed) {
     rig r = open_rig(toy(WR_F64, 8, FLOW), seed, 1, 0.3);
     wr_flowseq_search_options o = options_of(method);
     size_t calls = 0;
-    wr_rescorer rescorer = {judge, &calls};
+    wr_rescorer rescorer = {test_judge, &calls};
     if (method == WR_RECIPE_NPD) o.rescorer = &rescorer;
     if (method == WR_RECIPE_ARGMAX) o.lengths = o.samples = 1;
     wr_translations out = search(&r, sources(), SOURCES, &o);
@@ -454,18 +373,7 @@ static void test_lists_tell_each_translation_once(void **state) {
         o.samples = 12;
         o.nbest = 24;
         wr_translations out = search(&r, sources(), SOURCES, &o);
-        size_t told = 0;
-        for (size_t i = 0; i < SOURCES; i++) {
-            const wr_hypothesis *h = &out.hyp[i * out.nbest];
-            told += out.count[i];
-            assert_in_range(out.count[i], 1, 24);
-            for (size_t a = 1; a < out.count[i]; a++) {
-                assert_true(h[a].score <= h[a - 1].score);
-                for (size_t b = 0; b < a; b++)
-                    assert_false(h[a].n == h[b].n &&
-                                 memcmp(h[a].id, h[b].id, sizeof *h->id * h[a].n) == 0);
-            }
-        }
+        size_t told = test_assert_lists(&out, 24);
         assert_in_range(told, SOURCES + 1, SOURCES * 24 - 1); /* some differ, some do not */
         o.temperature = 0;                                    /* one candidate for each length */
         wr_translations cold = search(&r, sources(), SOURCES, &o);
@@ -477,21 +385,11 @@ static void test_lists_tell_each_translation_once(void **state) {
     close_rig(&r);
 }
 
-/* A judge sees no translation of a sentence twice. */
-static wr_status strict_judge(void *context, size_t n, const size_t *sentence,
-                              const wr_sentence *tgt, double *score, double *logp, wr_error *err) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < i; k++)
-            assert_false(sentence[i] == sentence[k] && tgt[i].n == tgt[k].n &&
-                         memcmp(tgt[i].id, tgt[k].id, sizeof(int32_t) * tgt[i].n) == 0);
-    return judge(context, n, sentence, tgt, score, logp, err);
-}
-
 static void test_doubles_are_not_judged(void **state) {
     (void)state;
     rig r = open_rig(toy(WR_F32, 8, FLOW), 2, 1, 0.3);
     size_t calls = 0;
-    wr_rescorer rescorer = {strict_judge, &calls};
+    wr_rescorer rescorer = {test_judge, &calls};
     wr_flowseq_search_options o = options_of(WR_RECIPE_NPD);
     o.samples = 12;
     o.rescorer = &rescorer;
@@ -514,12 +412,12 @@ static void assert_no_change(wr_dtype t, double tolerance) {
         if (m > 0) o.nbest = 3;
         wr_translations out = search(&r, sources(), SOURCES, &o);
         wr_translations threads = search(&many, sources(), SOURCES, &o);
-        assert_same(&out, &threads);
+        test_assert_same_translations(&out, &threads, (test_tolerance){0});
         for (size_t tokens = 4; tokens < 400; tokens *= 3) {
             o.max_tokens = tokens;
             o.max_sentences = (int)(tokens / 4);
             wr_translations other = search(&r, sources(), SOURCES, &o);
-            assert_close(&out, &other, tolerance);
+            test_assert_same_translations(&out, &other, (test_tolerance){.relative = tolerance});
             wr_translations_free(&other);
         }
         wr_translations_free(&threads);
@@ -615,7 +513,7 @@ static void test_changed_parameters_count(void **state) {
     static const int32_t y[] = {4, 4};
     wr_sentence tgt = {.id = y, .n = 2};
     assert_int_equal(wr_flowseq_measure(r.d, sources(), &tgt, 1, &o, &before, &err), WR_OK);
-    disturb(r.session, 0.1);
+    test_move(r.session, 0.1, 5);
     wr_flowseq_decoder_changed(r.d);
     assert_int_equal(wr_flowseq_measure(r.d, sources(), &tgt, 1, &o, &after, &err), WR_OK);
     wr_flowseq_decoder_free(r.d);
@@ -692,9 +590,8 @@ static void test_packing_refuses(void **state) {
 static void refused_search(const rig *r, const wr_flowseq_search_options *o, const char *says) {
     wr_error err = {0};
     wr_translations out;
-    assert_int_equal(wr_flowseq_search(r->d, sources(), SOURCES, o, &out, &err), WR_ERR_INPUT);
-    if (strstr(err.text, says) == NULL) fail_msg("'%s' is not in: %s", says, err.text);
-    assert_null(out.hyp);
+    wr_status status = wr_flowseq_search(r->d, sources(), SOURCES, o, &out, &err);
+    test_assert_refused(status, &err, &out, says);
 }
 
 static void test_mistakes_are_named(void **state) {
@@ -743,12 +640,7 @@ static void test_no_memory(void **state) {
         wr_translations out = {0};
         wr_test_fail_allocation(n);
         wr_status status = wr_flowseq_search(r.d, sources(), 2, &o, &out, &err);
-        bool hit = wr_test_allocation_failed();
-        if (status != (hit ? WR_ERR_MEMORY : WR_OK))
-            fail_msg("allocation %ld: status %d, %s", n, status, err.text);
-        if (status == WR_OK) assert_same(&first, &out);
-        wr_translations_free(&out);
-        if (!hit) break;
+        if (!test_assert_survived(n, false, status, &err, &first, &out, (test_tolerance){0})) break;
     }
     wr_translations_free(&first);
     close_rig(&r);

@@ -8,19 +8,17 @@
 
 #include <cmocka.h>
 
-#include "autodiff/grad.h"
 #include "graph/op.h"
 #include "graph/session.h"
 #include "helpers/alloc.h"
+#include "helpers/decoding.h"
 #include "models/flowseq.h"
 #include "ops/assign.h"
 #include "ops/elementwise.h"
-#include "ops/fuse.h"
 #include "ops/layout.h"
 #include "ops/reduce.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -310,46 +308,17 @@ static void open_subject(subject *x, form form) {
     if (wr_session_new(&o, &x->session, &err) != WR_OK) fail_msg("%s", err.text);
 }
 
-static wr_program *compile(wr_graph *g, int n, const wr *outputs) {
-    wr_program *p;
-    wr_error err = {0};
-    if (wr_program_new(g, n, outputs, wr_standard_passes(), &p, &err) != WR_OK)
-        fail_msg("%s", err.text);
-    return p;
-}
-
-static void run(subject *x, const wr_program *p, wr_program *program) {
-    wr_error err = {0};
+static void run(subject *x, wr_program *p) {
     wr_feed all[] = {{"src", x->src, 2, {x->b, x->s}},
                      {"src_len", x->src_len, 1, {x->b}},
                      {"tgt", x->tgt, 2, {x->b, x->t}},
                      {"tgt_len", x->tgt_len, 1, {x->b}},
                      {"noise", x->noise, 3, {x->b * SAMPLES, x->t, D}}};
-    wr_feed fed[5];
-    int n = 0;
-    for (int i = 0; i < 5; i++)
-        if (wr_program_find_input(p, all[i].name) >= 0) fed[n++] = all[i];
-    if (wr_session_run(x->session, program, n, fed, &err) != WR_OK) fail_msg("%s", err.text);
+    test_run(x->session, p, 5, all);
 }
 
 static double value(const subject *x, int output, int64_t i) {
     return ((const double *)wr_session_output(x->session, output)->data)[i];
-}
-
-/* Every parameter moves away from its first value, so that no part of the model does nothing. */
-static void disturb(subject *x) {
-    uint64_t state = 42;
-    wr_error err = {0};
-    for (int i = 0; i < wr_session_stored(x->session); i++) {
-        const wr_stored *p = wr_session_stored_at(x->session, i);
-        double *v = malloc(sizeof *v * (size_t)p->tensor.n);
-        assert_non_null(v);
-        assert_int_equal(wr_session_read(x->session, i, v, &err), WR_OK);
-        for (int64_t k = 0; k < p->tensor.n; k++)
-            v[k] += 0.1 * draw(&state);
-        assert_int_equal(wr_session_write(x->session, i, v, &err), WR_OK);
-        free(v);
-    }
 }
 
 static wr_flowseq_losses losses(const wr_flowseq *f, wr_graph *g, wr_flowseq_pairs *in) {
@@ -385,7 +354,7 @@ static wr_program *everything(const wr_flowseq *f) {
                        l.tokens,
                        wr_flowseq_length_scores(f, &e),
                        z};
-    wr_program *p = compile(g, OUTPUTS, out);
+    wr_program *p = test_build(g, OUTPUTS, out);
     wr_graph_free(g);
     return p;
 }
@@ -417,18 +386,18 @@ static void test_padding(void **state) {
         subject x;
         open_subject(&x, form);
         wr_program *p = everything(&x.f);
-        run(&x, p, p);
-        disturb(&x);
+        run(&x, p);
+        test_move(x.session, 0.06, 42);
         seen alone[SENTENCES];
         for (int i = 0; i < SENTENCES; i++) {
             feed(&x, 1, &i, SRC_LEN[i], TGT_LEN[i], 1);
-            run(&x, p, p);
+            run(&x, p);
             alone[i] = see(&x, 0);
         }
         for (int turn = 0; turn < 2; turn++) {
             const int order[2][SENTENCES] = {{0, 1, 2}, {2, 0, 1}};
             feed(&x, SENTENCES, order[turn], turn == 0 ? 6 : S_MOST, turn == 0 ? 12 : T_MOST, 77);
-            run(&x, p, p);
+            run(&x, p);
             for (int i = 0; i < SENTENCES; i++) {
                 seen together = see(&x, i);
                 same(&alone[order[turn][i]], &together);
@@ -441,90 +410,22 @@ static void test_padding(void **state) {
 
 /* ---- gradients ---- */
 
-enum { PARAMETERS_MOST = 400 };
-
-/* Move every parameter by `step` times its direction; the slope of the loss along it. */
-static void move(subject *x, double step) {
-    uint64_t state = 99;
-    wr_error err = {0};
-    for (int i = 0; i < wr_session_stored(x->session); i++) {
-        const wr_stored *p = wr_session_stored_at(x->session, i);
-        double *v = malloc(sizeof *v * (size_t)p->tensor.n);
-        assert_non_null(v);
-        assert_int_equal(wr_session_read(x->session, i, v, &err), WR_OK);
-        for (int64_t k = 0; k < p->tensor.n; k++)
-            v[k] += step * draw(&state);
-        assert_int_equal(wr_session_write(x->session, i, v, &err), WR_OK);
-        free(v);
-    }
-}
-
-/* The sum of gradient times direction; outputs from 1 on are gradients, in the order of `name`. */
-static double slope_of(const subject *x, int n, char name[][96]) {
-    uint64_t state = 99;
-    double slope = 0;
-    int found = 0;
-    for (int i = 0; i < wr_session_stored(x->session); i++) {
-        const wr_stored *p = wr_session_stored_at(x->session, i);
-        int at = 0;
-        while (at < n && strcmp(name[at], p->name) != 0)
-            at++;
-        double norm = 0;
-        for (int64_t k = 0; k < p->tensor.n; k++) {
-            double d = draw(&state), v = at < n ? value(x, 1 + at, k) : 0;
-            slope += d * v;
-            norm += v * v;
-        }
-        found += at < n;
-        if (norm == 0) fail_msg("no gradient reaches %s", p->name);
-    }
-    assert_int_equal(found, n);
-    return slope;
-}
-
-static int gradients(wr_graph *g, wr loss, wr *out, char name[][96]) {
-    static wr at[PARAMETERS_MOST];
-    int n = 0;
-    for (uint32_t id = 1, last = wr_node_count(g); id < last; id++)
-        if (wr_node_at(g, id)->op == &wr_op_param) {
-            assert_true(n < PARAMETERS_MOST);
-            snprintf(name[n], sizeof name[n], "%s", wr_source_name(g, id));
-            at[n++] = (wr){g, id};
-        }
-    assert_true(wr_grad(loss, n, at, out));
-    return n;
-}
+static void run_again(void *x, wr_program *p) { run(x, p); }
 
 /* Each parameter's gradient is there, and their product with a direction is the difference quotient
  * of the loss along it. */
 static void test_gradients(void **state) {
     (void)state;
-    static char name[PARAMETERS_MOST][96];
-    static wr out[PARAMETERS_MOST + 1];
+    static const char *const NAME[FORMS] = {"transformers", "LSTMs", "shifted", "the paper's"};
     for (form form = 0; form < FORMS; form++) {
         subject x;
         open_subject(&x, form);
         wr_graph *g = wr_graph_new();
         wr_flowseq_pairs in;
         wr_flowseq_losses l = losses(&x.f, g, &in);
-        out[0] = wr_flowseq_total(&l, wr_scalar(g, WR_F64, 0.7));
-        int n = gradients(g, out[0], out + 1, name);
-        wr_program *p = compile(g, n + 1, out), *plain = compile(g, 1, out);
-        run(&x, p, p);
-        disturb(&x);
-        run(&x, p, p);
-        double slope = slope_of(&x, n, name), loss[2];
-        for (int side = 0; side < 2; side++) {
-            move(&x, side == 0 ? 1e-6 : -2e-6);
-            run(&x, plain, plain);
-            loss[side] = value(&x, 0, 0);
-        }
-        double numeric = (loss[0] - loss[1]) / 2e-6;
-        if (!(fabs(numeric - slope) < 2e-6 * (1 + fabs(slope))))
-            fail_msg("form %d: %.12g, by differences %.12g", (int)form, slope, numeric);
+        wr total = wr_flowseq_total(&l, wr_scalar(g, WR_F64, 0.7));
+        test_gradients_of(x.session, total, run_again, &x, NAME[form]);
         wr_session_free(x.session);
-        wr_program_free(p);
-        wr_program_free(plain);
         wr_graph_free(g);
     }
 }
@@ -563,13 +464,13 @@ static void test_dropout(void **state) {
         wr_flowseq_pairs in;
         wr_flowseq_losses l = losses(&x.f, g, &in);
         wr out = wr_flowseq_total(&l, wr_scalar(g, WR_F64, 1));
-        wr_program *p = compile(g, 1, &out);
-        run(&x, p, p);
-        disturb(&x);
+        wr_program *p = test_build(g, 1, &out);
+        run(&x, p);
+        test_move(x.session, 0.06, 42);
         double loss[3];
         for (int i = 0; i < 3; i++) {
             wr_session_set_step(x.session, i == 1 ? 8 : 7);
-            run(&x, p, p);
+            run(&x, p);
             loss[i] = value(&x, 0, 0);
             assert_true(isfinite(loss[i]));
         }

@@ -9,9 +9,10 @@
 
 #include "autodiff/grad.h"
 #include "data/subword.h"
-#include "graph/op.h"
 #include "graph/session.h"
 #include "helpers/alloc.h"
+#include "helpers/decoding.h"
+#include "helpers/sample.h"
 #include "models/nat_batch.h"
 #include "models/nat_internal.h"
 #include "models/nat_loss.h"
@@ -20,8 +21,6 @@
 #include "ops/sort.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- a tiny model ---- */
@@ -84,46 +83,25 @@ static subject open_subject(int threads, uint64_t seed) {
     return x;
 }
 
-static wr_program *compile(wr_graph *g, int n, const wr *outputs) {
-    wr_program *p;
-    wr_error err = {0};
-    if (wr_program_new(g, n, outputs, wr_standard_passes(), &p, &err) != WR_OK)
-        fail_msg("%s", err.text);
-    return p;
-}
-
 static void run(subject *x, wr_program *p) {
-    wr_error err = {0};
     wr_feed all[] = {{"src", x->src, 2, {x->b, x->s}},
                      {"src_len", x->src_len, 1, {x->b}},
                      {"tgt", x->tgt, 2, {x->b, x->t}},
                      {"tgt_len", x->tgt_len, 1, {x->b}},
                      {WR_NAT_UPDATE, &x->update, 0, {0}}};
-    wr_feed fed[5];
-    int count = 0;
-    for (int i = 0; i < 5; i++)
-        if (wr_program_find_input(p, all[i].name) >= 0) fed[count++] = all[i];
-    if (wr_session_run(x->session, p, count, fed, &err) != WR_OK) fail_msg("%s", err.text);
+    test_run(x->session, p, 5, all);
 }
 
 static double value(const subject *x, int k, int64_t i) {
-    const wr_tensor *t = wr_session_output(x->session, k);
-    if (t->dtype == WR_F64) return ((const double *)t->data)[i];
-    return t->dtype == WR_F32 ? (double)((const float *)t->data)[i] : ((const int32_t *)t->data)[i];
+    return test_value(wr_session_output(x->session, k), i);
 }
 
 /* Compile, run and forget; results stay until the next run. */
 static void run_once(subject *x, wr_graph *g, int n, const wr *outputs) {
-    wr_program *p = compile(g, n, outputs);
+    wr_program *p = test_build(g, n, outputs);
     run(x, p);
     wr_session_forget(x->session, p);
     wr_program_free(p);
-}
-
-/* A fixed stream of numbers in [-1, 1). */
-static double draw(uint64_t *state) {
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(int64_t)*state * 0x1p-63;
 }
 
 /* ---- what positions are told ---- */
@@ -410,7 +388,7 @@ static void test_padding(void **state) {
             wr_nat_encoding e = wr_nat_encode(&n, in.src, in.src_len);
             outputs[1] = wr_nat_length_nll(&n, &e, in.tgt_len);
         }
-        wr_program *p = compile(g, 2, outputs);
+        wr_program *p = test_build(g, 2, outputs);
         subject x = open_subject(1, 7);
         run(&x, p);
         double want[B][2];
@@ -473,88 +451,22 @@ static void test_infeasible(void **state) {
 
 /* ---- gradients ---- */
 
-enum { PARAMETERS_MOST = 120 };
-
-static void move(subject *x, double step) {
-    uint64_t state = 99;
-    wr_error err = {0};
-    for (int i = 0; i < wr_session_stored(x->session); i++) {
-        const wr_stored *p = wr_session_stored_at(x->session, i);
-        double *v = malloc(sizeof *v * (size_t)p->tensor.n);
-        assert_non_null(v);
-        assert_int_equal(wr_session_read(x->session, i, v, &err), WR_OK);
-        for (int64_t k = 0; k < p->tensor.n; k++)
-            v[k] += step * draw(&state);
-        assert_int_equal(wr_session_write(x->session, i, v, &err), WR_OK);
-        free(v);
-    }
-}
-
-/* The sum of gradient times direction; outputs from 1 on are gradients, in the order of `name`. */
-static double slope_of(const subject *x, int n, char name[][96]) {
-    uint64_t state = 99;
-    double slope = 0;
-    for (int i = 0; i < wr_session_stored(x->session); i++) {
-        const wr_stored *p = wr_session_stored_at(x->session, i);
-        int at = 0;
-        while (at < n && strcmp(name[at], p->name) != 0)
-            at++;
-        assert_true(at < n);
-        double norm = 0;
-        for (int64_t k = 0; k < p->tensor.n; k++) {
-            double v = value(x, 1 + at, k);
-            slope += draw(&state) * v;
-            norm += v * v;
-        }
-        if (norm == 0) fail_msg("no gradient reaches %s", p->name);
-    }
-    return slope;
-}
-
-static int gradients(wr_graph *g, wr loss, wr *out, char name[][96]) {
-    static wr at[PARAMETERS_MOST];
-    int n = 0;
-    for (uint32_t id = 1, last = wr_node_count(g); id < last; id++)
-        if (wr_node_at(g, id)->op == &wr_op_param) {
-            assert_true(n < PARAMETERS_MOST);
-            snprintf(name[n], sizeof name[n], "%s", wr_source_name(g, id));
-            at[n++] = (wr){g, id};
-        }
-    assert_true(wr_grad(loss, n, at, out));
-    return n;
-}
+static void run_again(void *x, wr_program *p) { run(x, p); }
 
 /* Every parameter gets a gradient, and along a direction it is the difference quotient of the whole
  * loss: objective, smoothing, length, with words that are given. */
 static void test_gradients(void **state) {
     (void)state;
-    static char name[PARAMETERS_MOST][96];
-    static wr out[PARAMETERS_MOST + 1];
     for (int k = 0; k < FORM_COUNT; k++) {
         wr_nat n = model_of(&FORMS[k]);
         wr_nat_training t;
         training_of(&FORMS[k], &t);
         wr_graph *g = wr_graph_new();
         wr_nat_pairs in = wr_nat_inputs(&n, g);
-        out[0] = wr_nat_losses_of(&n, &t, &in, true).total;
-        int count = gradients(g, out[0], out + 1, name);
-        wr_program *p = compile(g, count + 1, out), *plain = compile(g, 1, out);
         subject x = open_subject(1, 13);
-        run(&x, p);
-        move(&x, 0.05); /* biases and norms away from where they begin */
-        run(&x, p);
-        double slope = slope_of(&x, count, name), loss[2];
-        for (int side = 0; side < 2; side++) {
-            move(&x, side == 0 ? 1e-6 : -2e-6);
-            run(&x, plain);
-            loss[side] = value(&x, 0, 0);
-        }
-        double numeric = (loss[0] - loss[1]) / 2e-6;
-        if (!(fabs(numeric - slope) < 2e-6 * (1 + fabs(slope))))
-            fail_msg("form %d: %.12g, by differences %.12g", k, slope, numeric);
+        wr_nat_losses l = wr_nat_losses_of(&n, &t, &in, true);
+        test_gradients_of(x.session, l.total, run_again, &x, FORMS[k].objective);
         wr_session_free(x.session);
-        wr_program_free(p);
-        wr_program_free(plain);
         wr_graph_free(g);
     }
 }

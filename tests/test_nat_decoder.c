@@ -12,9 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/op.h"
-#include "graph/random.h"
 #include "helpers/alloc.h"
+#include "helpers/decoding.h"
 #include "models/nat_decoder_internal.h"
 #include "ops/softmax.h"
 
@@ -67,40 +66,16 @@ static wr_nat toy_with_frames(wr_dtype t, wr_recipe_framing framing) {
     return n;
 }
 
-/* All parameters a little off where they begin, so that nothing is zero. */
-static void disturb(wr_session *s, double size) {
-    wr_error err = {0};
-    for (int i = 0; i < wr_session_stored(s); i++) {
-        const wr_stored *x = wr_session_stored_at(s, i);
-        if (!x->trainable) continue;
-        wr_random r = wr_random_stream(5, 0, (uint64_t)i);
-        double *wide = malloc(sizeof *wide * (size_t)x->tensor.n);
-        assert_non_null(wide);
-        float *narrow = (float *)(void *)wide;
-        assert_int_equal(wr_session_read(s, i, wide, &err), WR_OK);
-        for (int64_t k = 0; k < x->tensor.n; k++) {
-            uint32_t bits[4];
-            float a, b;
-            wr_random_bits(&r, (uint64_t)k, bits);
-            wr_random_normal(bits[0], bits[1], &a, &b);
-            if (x->tensor.dtype == WR_F64) wide[k] += size * (double)a;
-            if (x->tensor.dtype == WR_F32) narrow[k] += (float)size * a;
-        }
-        assert_int_equal(wr_session_write(s, i, wide, &err), WR_OK);
-        free(wide);
-    }
-}
-
 static rig open_rig(wr_nat n, bool silent, uint64_t seed, int threads) {
     rig r = {.n = n, .silent = silent};
     wr_error err = {0};
     wr_session_options o = {.threads = threads, .seed = seed};
     wr_program *p;
-    if (wr_session_new(&o, &r.session, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_nat_decoder_new(&n, silent, r.session, &r.d, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_nat_decoder_program(r.d, &p, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_session_prepare(r.session, p, &err) != WR_OK) fail_msg("%s", err.text);
-    disturb(r.session, 0.4);
+    test_must(wr_session_new(&o, &r.session, &err), &err);
+    test_must(wr_nat_decoder_new(&n, silent, r.session, &r.d, &err), &err);
+    test_must(wr_nat_decoder_program(r.d, &p, &err), &err);
+    test_must(wr_session_prepare(r.session, p, &err), &err);
+    test_move(r.session, 0.4, 5);
     r.n.training = false;
     return r;
 }
@@ -111,14 +86,9 @@ static void close_rig(rig *r) {
 }
 
 static const wr_sentence *sources(void) {
-    static int32_t id[SOURCES][8];
-    static wr_sentence s[SOURCES];
-    for (size_t i = 0; i < SOURCES; i++) {
-        s[i] = (wr_sentence){.id = id[i], .n = i * 5 % 7};
-        for (size_t k = 0; k < s[i].n; k++)
-            id[i][k] = (int32_t)(4 + (i * 3 + k * k + k) % 5);
-    }
-    return s;
+    static test_sentences s;
+    return test_sentences_by_rule(
+        &s, (test_rule){.n = SOURCES, .step = 5, .lengths = 7, .turn = 3, .words = 5});
 }
 
 static wr_nat_search_options options_of(wr_nat_method method) {
@@ -147,20 +117,6 @@ static wr fixed_ids(wr_graph *g, const int32_t *id, int64_t n) {
 
 static wr fixed_length(wr_graph *g, int32_t n) { return wr_const(g, WR_I32, 1, &(int64_t){1}, &n); }
 
-static void compute(const rig *r, wr_graph *g, wr x, int64_t n, double *to) {
-    wr_error err = {0};
-    wr_program *p;
-    if (wr_program_new(g, 1, &x, NULL, &p, &err) != WR_OK) fail_msg("%s", err.text);
-    if (wr_session_run(r->session, p, 0, NULL, &err) != WR_OK) fail_msg("%s", err.text);
-    const wr_tensor *t = wr_session_output(r->session, 0);
-    assert_int_equal(t->n, n);
-    for (int64_t i = 0; i < n; i++)
-        to[i] = wr_real_value(t, i);
-    wr_session_forget(r->session, p);
-    wr_program_free(p);
-    wr_graph_free(g);
-}
-
 static wr_nat_encoding encode(const rig *r, wr_graph *g, const wr_sentence *src) {
     int32_t id[MAX_LEN], n = (int32_t)src->n + 1;
     if (src->n > 0) memcpy(id, src->id, src->n * sizeof *id);
@@ -183,7 +139,7 @@ static void word_logs(const rig *r, const wr_sentence *src, const int32_t *token
     assert_non_null(g);
     wr_nat_encoding e = encode(r, g, src);
     wr features = wr_nat_decode(&r->n, &e, fixed_ids(g, tokens, T), fixed_length(g, T));
-    compute(r, g, wr_nat_logits(&r->n, features), (int64_t)T * WORDS, to);
+    test_compute(r->session, wr_nat_logits(&r->n, features), (int64_t)T * WORDS, to);
     for (int32_t t = 0; t < T; t++) {
         double *row = to + t * WORDS, sum = 0;
         for (int32_t v = 0; v < WORDS; v++)
@@ -199,7 +155,7 @@ static int best_lengths(const rig *r, const wr_sentence *src, int k, int *length
     wr_graph *g = wr_graph_new();
     assert_non_null(g);
     wr_nat_encoding e = encode(r, g, src);
-    compute(r, g, wr_nat_length_scores(&r->n, &e), r->n.length_classes, logp);
+    test_compute(r->session, wr_nat_length_scores(&r->n, &e), r->n.length_classes, logp);
     int found = 0;
     for (; found < k; found++) {
         int best = -1;
@@ -348,27 +304,6 @@ static int lengths_of(const rig *r, const wr_nat_search_options *o, const wr_sen
     return kept;
 }
 
-static double judged(size_t sentence, const int32_t *y, size_t n) {
-    uint32_t h = 17 + (uint32_t)sentence;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (uint32_t)y[i]) * 16777619u + 3;
-    return -(double)(h % 1000) / 100;
-}
-
-static wr_status judge(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
-                       double *score, double *logp, wr_error *err) {
-    (void)err;
-    size_t *calls = context;
-    *calls += n;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < i; k++) /* nothing is judged twice */
-            assert_false(sentence[i] == sentence[k] && tgt[i].n == tgt[k].n &&
-                         memcmp(tgt[i].id, tgt[k].id, sizeof(int32_t) * tgt[i].n) == 0);
-        score[i] = logp[i] = judged(sentence[i], tgt[i].id, tgt[i].n);
-    }
-    return WR_OK;
-}
-
 static void assert_enumerated(const rig *r, const wr_nat_search_options *o) {
     wr_translations out = search(r, sources(), SOURCES, o);
     for (size_t i = 0; i < SOURCES; i++) {
@@ -378,7 +313,7 @@ static void assert_enumerated(const rig *r, const wr_nat_search_options *o) {
         assert_in_range(n, 1, o->lengths);
         for (int k = 0; k < n; k++) {
             candidate c = decode_one(r, o, &sources()[i], length[k]);
-            if (o->rescorer != NULL) c.score = c.logp = judged(i, c.y, c.n);
+            if (o->rescorer != NULL) c.score = c.logp = test_judged(i, c.y, c.n);
             if (c.score > best.score) best = c;
         }
         const wr_hypothesis *h = &out.hyp[i * out.nbest];
@@ -415,7 +350,7 @@ static void test_argmax(void **state) {
             assert_enumerated(&r, &o);
             o.positions = 0;
             size_t calls = 0;
-            wr_rescorer rescorer = {judge, &calls};
+            wr_rescorer rescorer = {test_judge, &calls};
             o.rescorer = &rescorer;
             assert_enumerated(&r, &o);
             assert_true(calls >= SOURCES);
@@ -525,7 +460,7 @@ static void test_ctc_beam(void **state) {
     assert_true(checked >= 3);
     wr_translations_free(&out);
     size_t calls = 0; /* a judge chooses among the beam's texts */
-    wr_rescorer rescorer = {judge, &calls};
+    wr_rescorer rescorer = {test_judge, &calls};
     o.rescorer = &rescorer;
     o.beam = 5;
     o.nbest = 5;
@@ -533,7 +468,7 @@ static void test_ctc_beam(void **state) {
     for (size_t i = 0; i < SOURCES; i++)
         for (size_t k = 0; k < out.count[i]; k++) {
             const wr_hypothesis *h = &out.hyp[i * out.nbest + k];
-            assert_true(h->score == judged(i, h->id, h->n));
+            assert_true(h->score == test_judged(i, h->id, h->n));
             assert_true(k == 0 || h->score <= h[-1].score);
         }
     wr_translations_free(&out);
@@ -613,34 +548,10 @@ static void test_lists(void **state) {
     wr_nat_search_options o = options_of(WR_NAT_ARGMAX);
     o.lengths = o.nbest = 6;
     wr_translations out = search(&r, sources(), SOURCES, &o);
-    size_t told = 0;
-    for (size_t i = 0; i < SOURCES; i++) {
-        const wr_hypothesis *h = &out.hyp[i * out.nbest];
-        told += out.count[i];
-        assert_in_range(out.count[i], 1, 6);
-        for (size_t a = 1; a < out.count[i]; a++) {
-            assert_true(h[a].score <= h[a - 1].score);
-            for (size_t b = 0; b < a; b++)
-                assert_false(h[a].n == h[b].n &&
-                             memcmp(h[a].id, h[b].id, sizeof *h->id * h[a].n) == 0);
-        }
-    }
+    size_t told = test_assert_lists(&out, 6);
     assert_in_range(told, SOURCES + 1, SOURCES * 6);
     wr_translations_free(&out);
     close_rig(&r);
-}
-
-static void assert_close(const wr_translations *a, const wr_translations *b, double tolerance) {
-    for (size_t i = 0; i < a->n; i++) {
-        assert_int_equal(a->count[i], b->count[i]);
-        for (size_t k = 0; k < a->count[i]; k++) {
-            const wr_hypothesis *x = &a->hyp[i * a->nbest + k], *y = &b->hyp[i * b->nbest + k];
-            assert_int_equal(x->n, y->n);
-            if (x->n > 0) assert_memory_equal(x->id, y->id, x->n * sizeof *x->id);
-            assert_true(fabs(x->score - y->score) <= tolerance * fabs(x->score));
-            assert_true(fabs(x->logp - y->logp) <= tolerance * fabs(x->logp));
-        }
-    }
 }
 
 static void test_batches_and_threads_change_nothing(void **state) {
@@ -656,12 +567,13 @@ static void test_batches_and_threads_change_nothing(void **state) {
             if (!frames) o.lengths = 3;
             wr_translations out = search(&r, sources(), SOURCES, &o);
             wr_translations threads = search(&many, sources(), SOURCES, &o);
-            assert_close(&out, &threads, 0);
+            test_assert_same_translations(&out, &threads, (test_tolerance){0});
             for (size_t tokens = 4; tokens < 400; tokens *= 3) {
                 o.max_tokens = tokens;
                 o.max_sentences = (int)(tokens / 4);
                 wr_translations other = search(&r, sources(), SOURCES, &o);
-                assert_close(&out, &other, t == 0 ? 1e-12 : 1e-5);
+                test_assert_same_translations(&out, &other,
+                                              (test_tolerance){.relative = t == 0 ? 1e-12 : 1e-5});
                 wr_translations_free(&other);
             }
             wr_translations_free(&threads);
@@ -698,9 +610,8 @@ static void test_long_sources_are_cut(void **state) {
 static void refuse(const rig *r, const wr_nat_search_options *o, const char *text) {
     wr_error err = {0};
     wr_translations out;
-    assert_int_equal(wr_nat_search(r->d, sources(), SOURCES, o, &out, &err), WR_ERR_INPUT);
-    if (strstr(err.text, text) == NULL) fail_msg("%s", err.text);
-    assert_null(out.hyp);
+    wr_status status = wr_nat_search(r->d, sources(), SOURCES, o, &out, &err);
+    test_assert_refused(status, &err, &out, text);
 }
 
 static void test_refusals(void **state) {
@@ -767,7 +678,7 @@ static void test_memory(void **state) {
                          m == 1, 1, 1);
         wr_nat_search_options o = options_of(m == 0 ? WR_NAT_MASK_PREDICT : WR_NAT_CTC_BEAM);
         size_t calls = 0;
-        wr_rescorer rescorer = {judge, &calls};
+        wr_rescorer rescorer = {test_judge, &calls};
         o.rescorer = &rescorer;
         wr_translations warm = search(&r, sources(), 3, &o);
         wr_translations_free(&warm);

@@ -8,7 +8,6 @@
 
 #include "helpers/two_devices.h"
 
-#include "graph/random.h"
 #include "helpers/sample.h"
 #include "ops/fuse.h"
 #include "optim/optimizer.h"
@@ -16,10 +15,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-void test_must(wr_status status, const wr_error *err) {
-    if (status != WR_OK) fail_msg("%s", err->text);
-}
 
 test_pair test_pair_open(const test_cuda *device) {
     static const char *const NAMES[TEST_DEVICES] = {"cpu", "cuda"};
@@ -45,38 +40,16 @@ void test_pair_prepare(const test_pair *p, const wr_program *program) {
         test_must(wr_session_prepare(p->on[i], program, &err), &err);
 }
 
-static void *read_stored(wr_session *s, int index) {
-    wr_error err = {0};
-    const wr_tensor *x = &wr_session_stored_at(s, index)->tensor;
-    void *bytes = malloc((size_t)x->n * wr_dtype_bytes(x->dtype) + 1);
-    assert_non_null(bytes);
-    test_must(wr_session_read(s, index, bytes, &err), &err);
-    return bytes;
-}
-
-static void move_a_little(const wr_tensor *x, void *data, int index) {
-    wr_random r = wr_random_stream(5, 0, (uint64_t)index);
-    for (int64_t k = 0; k < x->n; k++) {
-        uint32_t bits[4];
-        float a, b;
-        wr_random_bits(&r, (uint64_t)k, bits);
-        wr_random_normal(bits[0], bits[1], &a, &b);
-        if (x->dtype == WR_F64) ((double *)data)[k] += 0.05 * (double)a;
-        if (x->dtype == WR_F32) ((float *)data)[k] += 0.05F * a;
-    }
-}
-
 void test_pair_disturb(const test_pair *p) {
     wr_error err = {0};
     wr_session *s = p->on[TEST_CPU];
+    test_move(s, 0.05, 5);
     for (int i = 0; i < wr_session_stored(s); i++) {
         const wr_stored *x = wr_session_stored_at(s, i);
         if (!x->trainable) continue;
-        void *data = read_stored(s, i);
+        void *data = test_read_stored(s, i);
         int there = wr_session_find(p->on[TEST_CUDA], x->name);
         assert_true(there >= 0);
-        move_a_little(&x->tensor, data, i);
-        test_must(wr_session_write(s, i, data, &err), &err);
         test_must(wr_session_write(p->on[TEST_CUDA], there, data, &err), &err);
         free(data);
     }
@@ -103,8 +76,8 @@ void test_pair_compare_stored(const test_pair *p, double most) {
         assert_true(there >= 0);
         if (x->tensor.dtype == WR_F32 && !x->trainable) continue;
         wr_tensor a = x->tensor, b = x->tensor;
-        a.data = read_stored(p->on[TEST_CUDA], there);
-        b.data = read_stored(s, i);
+        a.data = test_read_stored(p->on[TEST_CUDA], there);
+        b.data = test_read_stored(s, i);
         double error = gap(&a, &b);
         if (!(error < most)) fail_msg("%s is %.3g from the CPU's", x->name, error);
         free(a.data);
@@ -176,33 +149,19 @@ void test_pair_train(const test_pair *p, const test_compiled *c, int n, wr_feed 
 }
 
 void test_assert_same_words(wr_translations *out) {
-    const wr_translations *a = &out[TEST_CUDA], *b = &out[TEST_CPU];
+    const wr_translations *a = &out[TEST_CPU];
     size_t words = 0;
-    assert_int_equal(a->n, b->n);
-    for (size_t i = 0; i < a->n; i++) {
-        assert_int_equal(a->count[i], b->count[i]);
-        for (size_t k = 0; k < a->count[i]; k++) {
-            const wr_hypothesis *x = &a->hyp[i * a->nbest + k], *y = &b->hyp[i * b->nbest + k];
-            assert_int_equal(x->n, y->n);
-            words += x->n;
-            if (x->n > 0) assert_memory_equal(x->id, y->id, x->n * sizeof *x->id);
-            if (!(fabs(x->score - y->score) <= 1e-5 * (1 + fabs(y->score))))
-                fail_msg("sentence %zu, hypothesis %zu: score %g, by the CPU %g", i, k, x->score,
-                         y->score);
-        }
-    }
+    test_assert_same_translations(a, &out[TEST_CUDA], (test_tolerance){1e-5, 1e-5});
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t k = 0; k < a->count[i]; k++)
+            words += a->hyp[i * a->nbest + k].n;
     assert_true(words > 0);
     for (int i = 0; i < TEST_DEVICES; i++)
         wr_translations_free(&out[i]);
 }
 
 const wr_sentence *test_sources(void) {
-    static int32_t id[TEST_SOURCES][8];
-    static wr_sentence s[TEST_SOURCES];
-    for (size_t i = 0; i < TEST_SOURCES; i++) {
-        s[i] = (wr_sentence){.id = id[i], .n = i * 5 % 7};
-        for (size_t k = 0; k < s[i].n; k++)
-            id[i][k] = (int32_t)(4 + (i * 3 + k * k + k) % 9);
-    }
-    return s;
+    static test_sentences s;
+    return test_sentences_by_rule(
+        &s, (test_rule){.n = TEST_SOURCES, .step = 5, .lengths = 7, .turn = 3, .words = 9});
 }

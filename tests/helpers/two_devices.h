@@ -6,15 +6,13 @@
 
 #include "graph/session.h"
 #include "helpers/cuda.h"
-#include "models/search.h"
+#include "helpers/decoding.h"
 
 enum { TEST_CPU, TEST_CUDA, TEST_DEVICES };
 typedef struct test_pair {
     wr_session *on[TEST_DEVICES];
     const test_cuda *device;
 } test_pair;
-
-void test_must(wr_status status, const wr_error *err);
 
 test_pair test_pair_open(const test_cuda *device);
 /* The emulator must have had nothing to say. */
@@ -46,7 +44,7 @@ void test_compiled_free(const test_pair *p, test_compiled *c);
 void test_pair_train(const test_pair *p, const test_compiled *c, int n, wr_feed *feeds,
                      double most);
 
-/* Frees both. */
+/* The same ids, and scores but for rounding; frees both. */
 void test_assert_same_words(wr_translations *out);
 
 /* Sentences of 0 to 6 words with ids from 4 to 12. */
