@@ -119,7 +119,9 @@ wr wr_nat_decode(const wr_nat *n, const wr_nat_encoding *e, wr tokens, wr len) {
     wr x = wr_transformer_embed(&t, tokens, true);
     wr copy = wr__nat_copy(n, e, len, wr_dim_of(tokens, 1));
     if (!wr_is_poison(copy)) x = wr_select(is_masked(n, tokens), copy, x);
-    return wr_transformer_decoder_layers(&t, with_positions(n, x), len, e->memory, e->len, false);
+    wr again = n->place_every_layer ? wr__nat_positions(n, x.g) : (wr){x.g, 0};
+    return wr_transformer_decoder_layers(&t, with_positions(n, x), len, e->memory, e->len, false,
+                                         again);
 }
 
 wr wr_nat_logits(const wr_nat *n, wr features) {

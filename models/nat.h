@@ -28,6 +28,8 @@ typedef struct wr_nat {
     int src_vocab, tgt_vocab; /* pieces, without the extra rows */
     wr_recipe_input inputs;
     double input_temperature;
+    bool place_every_layer; /* the decoder's places are added before each layer, not the first only
+                             */
     wr_recipe_framing framing;
     wr_recipe_length length; /* never auto; none exactly when frames > 0 */
     bool length_offset;

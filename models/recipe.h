@@ -232,6 +232,7 @@ typedef struct wr_recipe_prior {
 typedef struct wr_recipe_nat {
     wr_recipe_input inputs; /* what a position without a word is told */
     double input_temperature;
+    bool place_every_layer;
     wr_recipe_framing framing;
     wr_recipe_length length;
     bool length_offset;

@@ -42,6 +42,7 @@ static void fill(const wr_recipe *r, wr_nat *n) {
     n->m = r->model;
     n->inputs = r->nat.inputs;
     n->input_temperature = r->nat.input_temperature;
+    n->place_every_layer = r->nat.place_every_layer;
     n->framing = r->nat.framing;
     n->length = wr_recipe_length_of(r);
     n->length_offset = r->nat.length_offset;

@@ -140,6 +140,8 @@ const wr__key wr__keys[] = {
            "(`soft`) or share (`interp`), or one that is learned (`attn`)", NAT),
     ROW(WR__KEY_REAL, nat.input_temperature, .fallback = "0.3", .max = 1000, .above = true,
         .help = "of the mixtures `soft` and `interp`: small: few words", NAT),
+    BOOL(nat.place_every_layer, "false",
+         "positions are told their place before every decoder layer, not before the first only", NAT),
     CHOICE(nat.framing, WR_RECIPE_FRAMINGS, "eos",
            "what the decoder's positions hold besides words: begin and end of sentence, both "
            "given (`bos_eos`), the end, which is said like a word (`eos`), or nothing (`plain`)",

@@ -112,12 +112,13 @@ wr wr_transformer_encode(const wr_transformer *t, wr src, wr src_len) {
 }
 
 wr wr_transformer_decoder_layers(const wr_transformer *t, wr x, wr len, wr memory, wr memory_len,
-                                 bool causal) {
+                                 bool causal, wr places) {
     attend self = {.key_len = len, .causal = causal};
     attend source = {.memory = memory, .key_len = memory_len};
     WR_SCOPE (x.g, "decoder") {
         for (int i = 0; i < t->m.decoder_layers; i++)
             WR_SCOPE (x.g, "layer%d", i) {
+                if (i > 0 && !wr_is_poison(places)) x = wr_add_positions(x, places);
                 x = residual(t, "self", x, attention_block, &self);
                 x = residual(t, "source", x, attention_block, &source);
                 x = residual(t, "ffn", x, ffn_block, NULL);
@@ -129,7 +130,7 @@ wr wr_transformer_decoder_layers(const wr_transformer *t, wr x, wr len, wr memor
 
 wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_in, wr tgt_len) {
     wr x = embed_sequence(t, tgt_in, true);
-    return wr_transformer_decoder_layers(t, x, tgt_len, memory, src_len, true);
+    return wr_transformer_decoder_layers(t, x, tgt_len, memory, src_len, true, (wr){x.g, 0});
 }
 
 wr_transformer_loss wr_transformer_loss_of(const wr_transformer *t, const wr_transformer_batch *b,

@@ -33,10 +33,11 @@ wr wr_transformer_decode(const wr_transformer *t, wr memory, wr src_len, wr tgt_
 /* Embedded words of the source or the target, times sqrt(D), without positions: [..] -> [.., D]. */
 wr wr_transformer_embed(const wr_transformer *t, wr ids, bool target);
 /* The layers alone: embedded positions [B, S, D], of which row b has len[b], and the same for the
- * decoder's [B, T, D]. */
+ * decoder's [B, T, D]. `places` [.., D] of positions are added before each decoder layer but the
+ * first; poison: none. */
 wr wr_transformer_encoder_layers(const wr_transformer *t, wr x, wr len);
 wr wr_transformer_decoder_layers(const wr_transformer *t, wr x, wr len, wr memory, wr memory_len,
-                                 bool causal);
+                                 bool causal, wr places);
 /* Readout: [.., D] -> [.., V]. */
 wr wr_transformer_logits(const wr_transformer *t, wr h);
 

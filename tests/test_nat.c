@@ -373,6 +373,31 @@ static void training_of(const form *f, wr_nat_training *t) {
     wr_objective_host_init(&t->objective, &c);
 }
 
+/* Places told before every layer are what the first layer is told anyway: they change models of
+ * more than one layer only. */
+static void test_places_of_every_layer(void **state) {
+    (void)state;
+    for (int layers = 1; layers <= 2; layers++) {
+        double nll[2];
+        for (int every = 0; every < 2; every++) {
+            wr_nat n = model_of(&FORMS[0]);
+            wr_nat_training t;
+            n.m.decoder_layers = layers;
+            n.place_every_layer = every;
+            training_of(&FORMS[0], &t);
+            wr_graph *g = wr_graph_new();
+            wr_nat_pairs in = wr_nat_inputs(&n, g);
+            wr_nat_losses l = wr_nat_losses_of(&n, &t, &in, false);
+            subject x = open_subject(1, 7);
+            run_once(&x, g, 1, &l.nll);
+            nll[every] = value(&x, 0, 0);
+            wr_session_free(x.session);
+            wr_graph_free(g);
+        }
+        assert_true(layers == 1 ? nll[0] == nll[1] : fabs(nll[0] - nll[1]) > 1e-3);
+    }
+}
+
 /* Padding, and other sentences beside it, change nothing about a sentence. */
 static void test_padding(void **state) {
     (void)state;
@@ -600,6 +625,7 @@ int main(void) {
         cmocka_unit_test(test_length_classes),
         cmocka_unit_test(test_length_scores),
         cmocka_unit_test(test_difference_is_detached),
+        cmocka_unit_test(test_places_of_every_layer),
         cmocka_unit_test(test_padding),
         cmocka_unit_test(test_infeasible),
         cmocka_unit_test(test_gradients),

@@ -141,8 +141,8 @@ static const mistake MISTAKES[] = {
     /* non-autoregressive models */
     {NAT "nat:\n  inptus: mask\n", NULL,
      "r.yaml:3: unknown key 'nat.inptus'; did you mean 'nat.inputs'? allowed there: inputs, "
-     "input_temperature, framing, length, length_offset, length_classes, length_weight, upsample, "
-     "upsampling"},
+     "input_temperature, place_every_layer, framing, length, length_offset, length_classes, "
+     "length_weight, upsample, upsampling"},
     {NAT "objective:\n  name: cct\n", NULL,
      "r.yaml:3: objective.name must be one of ce, axe, oaxe, ctc, cmlm, glat, but is 'cct'"},
     {NAT "objective:\n  skip_penalty: -1\n", NULL,
