@@ -39,8 +39,11 @@ ctc-glat|$distilled|objective.name=ctc objective.glancing=hamming objective.glan
 # name of a way to decode | row | options of translate
 ways="ce-raw|ce-raw|
 ce|ce|
+ce, repeated words dropped|ce|--dedup
 axe|axe|
+axe, repeated words dropped|axe|--dedup
 oaxe|oaxe|
+oaxe, repeated words dropped|oaxe|--dedup
 cmlm, 1 pass|cmlm|--decode mask-predict --iterations 1 --lengths 5
 cmlm, 4 passes|cmlm|--decode mask-predict --iterations 4 --lengths 5
 cmlm, 10 passes|cmlm|--decode mask-predict --iterations 10 --lengths 5
@@ -104,8 +107,9 @@ measure() { # NAME ROW OPTIONS...: a line of the table
         line="| $name |"
         for test in "${tests[@]}"; do
             hyp="${file%.line}.$(basename "$test").out"
-            "$weir" translate "$out/$row" --checkpoint average --input "$test.src" --output "$hyp" \
-                --threads "$threads" "$@" 2> /dev/null
+            [ -e "$hyp" ] ||
+                "$weir" translate "$out/$row" --checkpoint average --input "$test.src" \
+                    --output "$hyp" --threads "$threads" "$@" 2> /dev/null
             score=$("$weir" score --hyp "$hyp" --ref "$test.ref")
             line+=$(printf ' %.2f | %.2f | %s |' "$(field bleu <<< "$score")" \
                 "$(field chrf <<< "$score")" "$(repeated "$hyp")")
