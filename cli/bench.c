@@ -132,8 +132,9 @@ static wr_status print_result(wr_bench *b, wr_error *err) {
     double ms = wr_bench_median(b->ms, o->repeat), rate = gflop / ms * 1e3;
     wr_bench_device d = {.launches = steps};
     wr_status status = o->profile ? WR_OK : wr_bench_kernels(b, &d, err);
+    double peak = 0;
+    if (status == WR_OK) status = wr_bench_peak_gflops(b, &peak, err);
     if (status != WR_OK) return status;
-    double peak = wr_bench_peak_gflops(b);
     printf("{\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
            "%.1f, \"gflop\": %.3f, \"gflops\": %.2f, \"gemm_peak_gflops\": %.2f, \"utilisation\": "
            "%.4f, \"peak_bytes\": %zu, \"persistent_bytes\": %zu, \"activation_bytes\": %zu, "

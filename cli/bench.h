@@ -40,7 +40,7 @@ wr_batch wr_bench_batch_of(const wr_bench *b);
 wr_status wr_bench_step(wr_bench *b, wr_batch batch, uint64_t step, wr_error *err);
 /* The best rate of large products of matrices measured now on the bench's device, in GFLOP/s. Makes
  * tensors in the session. */
-double wr_bench_peak_gflops(wr_bench *b);
+wr_status wr_bench_peak_gflops(wr_bench *b, double *peak, wr_error *err);
 /* Of the training step that ran last. */
 typedef struct wr_bench_device {
     int launches;     /* pieces of work given to the device */

@@ -73,14 +73,16 @@ static wr_status decode_once(wr_bench *b, wr_decoder *d, rows *r, double *whole_
     return status;
 }
 
-static void print_result(wr_bench *b, double *whole, double *step) {
+static wr_status print_result(wr_bench *b, double *whole, double *step, wr_error *err) {
     const wr_bench_options *o = b->o;
     const wr_plan *plan = wr_session_plan(b->session);
     wr_session_counters c = wr_session_count(b->session);
     double ms = wr_bench_median(whole, o->repeat), step_ms = wr_bench_median(step, o->repeat);
     double os_bytes = wr_bench_os_bytes("VmHWM:"); /* before the large products below */
     int launches = wr_session_launches(b->session);
-    double peak = wr_bench_peak_gflops(b);
+    double peak = 0;
+    wr_status status = wr_bench_peak_gflops(b, &peak, err);
+    if (status != WR_OK) return status;
     double gflop = plan->flops / 1e9;
     printf("{\"sentence_ms\": %.3f, \"sentence_ms_min\": %.3f, \"sentence_ms_max\": %.3f, "
            "\"step_ms\": %.3f, \"step_ms_min\": %.3f, \"step_ms_max\": %.3f, \"tokens_per_s\": "
@@ -92,6 +94,7 @@ static void print_result(wr_bench *b, double *whole, double *step) {
            (double)(o->batch * o->tgt_len) / ms * 1e3, gflop, gflop / step_ms * 1e3, peak,
            gflop / step_ms * 1e3 / peak, c.persistent_bytes + c.arena_bytes, os_bytes,
            plan->n_steps, launches, plan->seconds * 1e3, wr_session_threads(b->session));
+    return WR_OK;
 }
 
 /* ---- a Transformer ---- */
@@ -113,7 +116,7 @@ static wr_status bench_transformer(wr_bench *b, wr_error *err) {
         b->ms[i] = whole_ms;
         step[i] = step_ms;
     }
-    if (status == WR_OK) print_result(b, b->ms, step);
+    if (status == WR_OK) status = print_result(b, b->ms, step, err);
     if (status == WR_OK && o->profile)
         status = wr_bench_profile(b, (o->repeat + 1) * o->tgt_len, false, err);
     wr_decoder_free(d);
@@ -164,7 +167,7 @@ static wr_status bench_flowseq(wr_bench *b, wr_error *err) {
     if (src == NULL || tgt == NULL) status = wr_fail_memory(err, "sentences", sizeof *src);
     if (status == WR_OK) status = wr_flowseq_decoder_new(&f, b->session, &d, err);
     if (status == WR_OK) status = time_flowseq(b, d, src, tgt, err);
-    if (status == WR_OK) print_result(b, b->ms, b->ms);
+    if (status == WR_OK) status = print_result(b, b->ms, b->ms, err);
     if (status == WR_OK && o->profile) status = wr_bench_profile(b, o->repeat + 2, false, err);
     wr_flowseq_decoder_free(d);
     free(src);
@@ -220,7 +223,7 @@ static wr_status bench_nat(wr_bench *b, wr_error *err) {
     int passes = search.method == WR_NAT_MASK_PREDICT ? search.passes : 1;
     for (int64_t i = 0; status == WR_OK && i < o->repeat; i++)
         pass[i] = b->ms[i] / passes;
-    if (status == WR_OK) print_result(b, b->ms, pass);
+    if (status == WR_OK) status = print_result(b, b->ms, pass, err);
     if (status == WR_OK && o->profile) status = wr_bench_profile(b, o->repeat + 2, false, err);
     wr_nat_decoder_free(d);
     free(pass);

@@ -8,50 +8,58 @@
 #include "ops/reduce.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_host(const wr_bench *b) { return strcmp(wr_session_device(b->session), "cpu") == 0; }
 
-/* The best rate of so many square products one behind the other, in GFLOP/s; 0: it failed. */
-static double chain_rate(wr_bench *b, int64_t side, int products, int runs) {
+/* So many square products one behind the other, whose sum is the output. */
+static wr_status compile_chain(int64_t side, int products, wr_program **program, wr_error *err) {
     wr_graph *g = wr_graph_new();
-    if (g == NULL) return 0;
-    wr_program *program = NULL;
-    wr_error err = {0};
+    if (g == NULL) return wr_fail_memory(err, "a graph", sizeof(wr_node));
     wr_init small = {WR_INIT_NORMAL, 0, 1.0 / sqrt((double)side)}; /* products are as large */
-    wr_str name = {0};
-    wr_str_add(&name, "bench.peak%lld", (long long)side);
-    wr x = wr_param(g, wr_str_text(&name), WR_F32, WR_DIMS(wr_n(side), wr_n(side)), small), y = x;
+    char name[32];
+    snprintf(name, sizeof name, "bench.peak%lld", (long long)side);
+    wr x = wr_param(g, name, WR_F32, WR_DIMS(wr_n(side), wr_n(side)), small), y = x;
     for (int i = 0; i < products; i++)
         y = wr_matmul(y, x);
-    wr_str_free(&name);
     wr out = wr_sum_all(y);
-    double best = 0;
-    if (wr_program_new(g, 1, &out, wr_standard_passes(), &program, &err) == WR_OK)
-        for (int i = 0; i < runs; i++) {
-            double start = wr_now();
-            if (wr_session_run(b->session, program, 0, NULL, &err) != WR_OK) break;
-            double rate = 2.0 * (double)(side * side * side) * products / (wr_now() - start) / 1e9;
-            if (i > 1 && rate > best) best = rate; /* the first two plan and capture */
-        }
-    if (program != NULL) wr_session_forget(b->session, program);
-    wr_program_free(program);
+    wr_status status = wr_program_new(g, 1, &out, wr_standard_passes(), program, err);
     wr_graph_free(g);
-    return best;
+    return status;
 }
 
-double wr_bench_peak_gflops(wr_bench *b) {
-    enum { FIRST = 512, LAST = 8192, PRODUCTS = 8, RUNS = 5 };
-    if (is_host(b)) return wr_gemm_peak_gflops(wr_session_threads(b->session));
-    double best = 0, seconds = 0;
+/* The least seconds of the chain. */
+static wr_status time_chain(wr_bench *b, int64_t side, int products, double *best, wr_error *err) {
+    enum { RUNS = 5, FIRST_COUNTED = 2 }; /* the first ones plan and capture */
+    wr_program *program = NULL;
+    wr_status status = compile_chain(side, products, &program, err);
+    if (status != WR_OK) return status;
+    *best = INFINITY;
+    for (int i = 0; status == WR_OK && i < RUNS; i++) {
+        double start = wr_now();
+        status = wr_session_run(b->session, program, 0, NULL, err);
+        if (i >= FIRST_COUNTED) *best = fmin(*best, wr_now() - start);
+    }
+    wr_session_forget(b->session, program);
+    wr_program_free(program);
+    return status;
+}
+
+wr_status wr_bench_peak_gflops(wr_bench *b, double *peak, wr_error *err) {
+    enum { FIRST = 512, LAST = 8192, PRODUCTS = 8 };
+    *peak = 0;
+    if (is_host(b)) *peak = wr_gemm_peak_gflops(wr_session_threads(b->session));
+    double seconds = is_host(b) ? INFINITY : 0;
     /* larger ones until they take long enough for what a run costs besides not to count */
     for (int64_t side = FIRST; side <= LAST && seconds < 0.02; side *= 2) {
-        double rate = chain_rate(b, side, PRODUCTS, RUNS);
-        if (rate <= 0) break;
-        seconds = 2.0 * (double)(side * side * side) * PRODUCTS / (rate * 1e9);
-        if (rate > best) best = rate;
+        wr_error why = {0};
+        wr_status status = time_chain(b, side, PRODUCTS, &seconds, &why);
+        if (status == WR_ERR_MEMORY && *peak > 0) break; /* the largest that fits */
+        if (status != WR_OK) return wr_fail(err, status, "%s", why.text);
+        *peak = fmax(*peak, 2.0 * (double)(side * side * side) * PRODUCTS / seconds / 1e9);
     }
-    return best;
+    return WR_OK;
 }
 
 wr_status wr_bench_kernels(wr_bench *b, wr_bench_device *d, wr_error *err) {

@@ -704,21 +704,31 @@ static double number_at(const void *data, wr_dtype t) {
 
 wr_status wr_session_keep(wr_session *s, int slot, int n, wr_error *err) {
     wr_transfer t[WR_KEPT_NUMBERS];
-    WR_ASSERT(slot >= 0 && slot < WR_KEPT_SLOTS && n <= WR_KEPT_NUMBERS);
-    s->kept[slot].n = n;
+    if (slot < 0 || slot >= WR_KEPT_SLOTS || n > WR_KEPT_NUMBERS)
+        return wr_fail(err, WR_ERR_USAGE,
+                       "keeping %d outputs in slot %d: at most %d in slots 0 to %d", n, slot,
+                       WR_KEPT_NUMBERS, WR_KEPT_SLOTS - 1);
+    if (s->last == NULL || n > wr_program_outputs(s->last->program))
+        return wr_fail(err, WR_ERR_USAGE, "keeping %d outputs: the last run has not that many", n);
+    s->kept[slot].n = 0;
     for (int k = 0; k < n; k++) {
         const wr_tensor *x = &s->output[k];
-        WR_ASSERT(x->n == 1);
+        if (x->n != 1)
+            return wr_fail(err, WR_ERR_USAGE,
+                           "output %d has %lld elements: only scalars can be kept", k,
+                           (long long)x->n);
         s->kept[slot].dtype[k] = x->dtype;
         t[k] = (wr_transfer){.from = x->data, .bytes = wr_dtype_bytes(x->dtype)};
         if (s->device->host_memory) s->kept[slot].value[k] = number_at(x->data, x->dtype);
     }
+    s->kept[slot].n = n;
     return s->device->host_memory ? WR_OK : s->device->keep(s->device, slot, n, t, err);
 }
 
 wr_status wr_session_kept(wr_session *s, int slot, double *value, wr_error *err) {
     const uint64_t *number = NULL;
-    WR_ASSERT(slot >= 0 && slot < WR_KEPT_SLOTS);
+    if (slot < 0 || slot >= WR_KEPT_SLOTS)
+        return wr_fail(err, WR_ERR_USAGE, "slot %d: there are 0 to %d", slot, WR_KEPT_SLOTS - 1);
     if (!s->device->host_memory) {
         wr_status status = s->device->recall(s->device, slot, &number, err);
         if (status != WR_OK) return status;

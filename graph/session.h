@@ -50,7 +50,8 @@ wr_status wr_session_run(wr_session *s, wr_program *p, int n_feeds, const wr_fee
 const wr_tensor *wr_session_output(wr_session *s, int k);
 /* Keep the first n outputs of the last run, scalars, n <= WR_KEPT_NUMBERS, in one of WR_KEPT_SLOTS
  * slots; wr_session_kept() reads all of a slot later, when other runs have been given to a deferred
- * session, without waiting for those. */
+ * session, without waiting for those. Errors: WR_ERR_USAGE for another slot, more outputs than
+ * there are or than fit, or one that is no scalar. */
 wr_status wr_session_keep(wr_session *s, int slot, int n, wr_error *err);
 wr_status wr_session_kept(wr_session *s, int slot, double *value, wr_error *err);
 /* Wait for all work given to the device. */

@@ -158,11 +158,16 @@ static void test_kept(void **state) {
         EMULATOR.schedule((enum cu_emu_schedule)schedule, 5);
         wr_session *s[2] = {open_session((wr_session_options){.device = "cuda", .deferred = true}),
                             open_session((wr_session_options){.device = "cpu"})};
+        assert_int_equal(wr_session_keep(s[0], 0, 1, &err), WR_ERR_USAGE); /* nothing ran */
         for (int i = 0; i < 6; i++)
             for (int k = 0; k < 2; k++) {
                 double got[2] = {0};
                 x[0] = (float)(10 * i) + 0.5F;
                 run(s[k], p, x, 7);
+                wr_error no = {0};
+                assert_int_equal(wr_session_keep(s[k], 2, 2, &no), WR_ERR_USAGE);
+                assert_int_equal(wr_session_keep(s[k], 0, 3, &no), WR_ERR_USAGE);
+                err = (wr_error){0};
                 assert_int_equal(wr_session_keep(s[k], i % 2, 2, &err), WR_OK);
                 if (i == 0) continue;
                 assert_int_equal(wr_session_kept(s[k], 1 - i % 2, got, &err), WR_OK);
