@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 #include "cli/model_graph.h"
 #include "cli/parameter_tree.h"
-#include "graph/op.h"
 #include "optim/checkpoint.h"
 #include "optim/safetensors.h"
 
@@ -84,19 +83,6 @@ static wr_status print_configuration(const wr_recipe *recipe, wr_error *err) {
     return WR_OK;
 }
 
-static bool add_parameters(const wr_graph *g, const bool *live, wr_parameter_tree *tree) {
-    bool ok = true;
-    for (uint32_t id = 1; id < wr_node_count(g) && ok; id++) {
-        const wr_node *x = wr_node_at(g, id);
-        if (!live[id] || x->op != &wr_op_param) continue;
-        int64_t dim[WR_MAX_RANK];
-        for (int k = 0; k < x->rank; k++)
-            dim[k] = wr_dim_literal(x->dim[k]);
-        ok = wr_parameter_tree_add(tree, wr_source_name(g, id), (wr_dtype)x->dtype, x->rank, dim);
-    }
-    return ok;
-}
-
 /* A graph with mistakes has no parameters to list; its messages say why. */
 static wr_status check_graph(const wr_graph *g, wr_error *err) {
     if (wr_graph_ok(g)) return WR_OK;
@@ -125,7 +111,7 @@ static wr_status info_recipe(const options *o, wr_error *err) {
                  m.src_vocab, m.tgt_vocab);
     status = check_graph(g, err);
     if (status == WR_OK)
-        status = print_tree(o, &tree, heading, add_parameters(g, live, &tree), err);
+        status = print_tree(o, &tree, heading, wr_parameter_tree_add_graph(&tree, g, live), err);
     if (status == WR_OK) status = print_configuration(&m.recipe, err);
     wr_parameter_tree_free(&tree);
     free(live);

@@ -1,5 +1,6 @@
 /* parameter_tree.c: see parameter_tree.h. */
 #include "cli/parameter_tree.h"
+#include "graph/op.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,19 @@ bool wr_parameter_tree_add(wr_parameter_tree *t, const char *name, wr_dtype dtyp
     memcpy(x->dim, dim, sizeof x->dim[0] * (size_t)rank);
     x->elements = elements;
     return true;
+}
+
+bool wr_parameter_tree_add_graph(wr_parameter_tree *t, const wr_graph *g, const bool *live) {
+    bool ok = true;
+    for (uint32_t id = 1; id < wr_node_count(g) && ok; id++) {
+        const wr_node *x = wr_node_at(g, id);
+        if (!live[id] || x->op != &wr_op_param) continue;
+        int64_t dim[WR_MAX_RANK];
+        for (int k = 0; k < x->rank; k++)
+            dim[k] = wr_dim_literal(x->dim[k]);
+        ok = wr_parameter_tree_add(t, wr_source_name(g, id), (wr_dtype)x->dtype, x->rank, dim);
+    }
+    return ok;
 }
 
 void wr_parameter_tree_free(wr_parameter_tree *t) {

@@ -29,6 +29,9 @@ typedef struct wr_parameter_tree {
  * memory is out. */
 bool wr_parameter_tree_add(wr_parameter_tree *t, const char *name, wr_dtype dtype, int rank,
                            const int64_t *dim);
+/* Add all parameters of a graph that are needed: `live` by node, as wr_model_graph_new gives it.
+ * The graph must outlive the tree. False when memory is out. */
+bool wr_parameter_tree_add_graph(wr_parameter_tree *t, const wr_graph *g, const bool *live);
 void wr_parameter_tree_free(wr_parameter_tree *t);
 
 /* Append a table: a line for each scope with the number of its elements, where `depth` levels of

@@ -4,7 +4,6 @@
 #include "cli/model_graph.h"
 #include "cli/parameter_tree.h"
 #include "cli/report_log.h"
-#include "graph/op.h"
 #include "optim/checkpoint.h"
 #include "viz/html.h"
 
@@ -242,15 +241,7 @@ static wr_status add_parameters(report *r, wr_error *err) {
     wr_parameter_tree tree = {0};
     wr_status status = wr_model_graph_new(&r->m, &(wr_model_graph_options){0}, &g, &live, err);
     if (status != WR_OK) return status;
-    bool ok = true;
-    for (uint32_t id = 1; id < wr_node_count(g) && ok; id++) {
-        const wr_node *x = wr_node_at(g, id);
-        if (!live[id] || x->op != &wr_op_param) continue;
-        int64_t dim[WR_MAX_RANK];
-        for (int k = 0; k < x->rank; k++)
-            dim[k] = wr_dim_literal(x->dim[k]);
-        ok = wr_parameter_tree_add(&tree, wr_source_name(g, id), (wr_dtype)x->dtype, x->rank, dim);
-    }
+    bool ok = wr_parameter_tree_add_graph(&tree, g, live);
     if (!ok) status = wr_fail_memory(err, "the list of parameters", 0);
     add_key(r, "parameters");
     if (ok && tree.n > 0)

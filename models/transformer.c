@@ -186,6 +186,21 @@ wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, 
     return memory;
 }
 
+/* The decoder's layers, whose blocks keep keys and values in the caches that `context` names. */
+static wr cached_layers(const wr_transformer *t, wr x, block_fn self, block_fn source,
+                        const void *context) {
+    WR_SCOPE (x.g, "decoder") {
+        for (int i = 0; i < t->m.decoder_layers; i++)
+            WR_SCOPE (x.g, "layer%d", i) {
+                x = residual(t, "self", x, self, context);
+                x = residual(t, "source", x, source, context);
+                x = residual(t, "ffn", x, ffn_block, NULL);
+            }
+        x = final_norm(t, x);
+    }
+    return x;
+}
+
 typedef struct step_inputs {
     wr position, rows, src_rows, src_len, self_len;
     const wr_transformer_cache *cache;
@@ -224,15 +239,7 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
                      .cache = c};
     wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
     wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, s.position));
-    WR_SCOPE (g, "decoder") {
-        for (int i = 0; i < t->m.decoder_layers; i++)
-            WR_SCOPE (g, "layer%d", i) {
-                x = residual(t, "self", x, cached_self_block, &s);
-                x = residual(t, "source", x, cached_source_block, &s);
-                x = residual(t, "ffn", x, ffn_block, NULL);
-            }
-        x = final_norm(t, x);
-    }
+    x = cached_layers(t, x, cached_self_block, cached_source_block, &s);
     return wr_transformer_logits(t, wr_reshape(x, WR_DIMS(B, wr_n(t->m.dim))));
 }
 
@@ -324,14 +331,6 @@ wr wr_transformer_verify(const wr_transformer *t, const wr_transformer_cache *c,
     verify_inputs v = declare_verify(t, c, g, M);
     wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
     wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, position));
-    WR_SCOPE (g, "decoder") {
-        for (int i = 0; i < t->m.decoder_layers; i++)
-            WR_SCOPE (g, "layer%d", i) {
-                x = residual(t, "self", x, verify_self_block, &v);
-                x = residual(t, "source", x, verify_source_block, &v);
-                x = residual(t, "ffn", x, ffn_block, NULL);
-            }
-        x = final_norm(t, x);
-    }
+    x = cached_layers(t, x, verify_self_block, verify_source_block, &v);
     return wr_transformer_logits(t, x);
 }

@@ -1,6 +1,6 @@
 /* elementwise_run.c: walks tensors in cache-sized tiles for elementwise rows and chains of them. */
 #include "ops/elementwise_kernel.h"
-#include "ops/shape.h"
+#include "ops/leaf.h"
 
 #include <string.h>
 
@@ -10,13 +10,9 @@ enum {
         80000 /* elements, 10 us of work; below, a second thread costs more than it brings */
 };
 
-/* How element i of the output finds its element of a leaf. */
-typedef enum mode { FULL, SCALAR, SUFFIX, PREFIX, GENERAL } mode;
 typedef struct leaf_walk {
-    mode mode;
+    wr_leaf plan;
     const char *data;
-    int64_t period, inner;       /* SUFFIX: i % period; PREFIX: i / inner */
-    int64_t stride[WR_MAX_RANK]; /* GENERAL, per output axis */
 } leaf_walk;
 
 /* A tile function with its attributes and operands, as one step of the walk. */
@@ -37,32 +33,6 @@ typedef struct walk {
     tile_step step[WR_CHAIN_LENGTH];
 } walk;
 
-static leaf_walk plan_leaf(const wr_tensor *x, const wr_tensor *out) {
-    leaf_walk w = {.mode = GENERAL, .data = x->data};
-    if (x->n == out->n || x->n == 1) {
-        w.mode = x->n == 1 && out->n != 1 ? SCALAR : FULL;
-        return w;
-    }
-    int skip = out->rank - x->rank, first = 0, last = x->rank;
-    while (first < last && x->dim[first] == 1 && out->dim[skip + first] != 1)
-        first++; /* repeated in front */
-    while (last > first && x->dim[last - 1] == 1 && out->dim[skip + last - 1] != 1)
-        last--; /* repeated behind */
-    bool whole = true;
-    for (int i = first; i < last; i++)
-        whole = whole && x->dim[i] == out->dim[skip + i];
-    w.period = x->n;
-    w.inner = wr_extent(out, skip + last, out->rank);
-    if (whole && w.inner == 1) w.mode = SUFFIX;
-    if (whole && w.inner > 1 && w.period * w.inner == out->n) w.mode = PREFIX;
-    int64_t stride = 1;
-    for (int i = x->rank - 1; i >= 0; i--) {
-        w.stride[skip + i] = x->dim[i] == 1 ? 0 : stride;
-        stride *= x->dim[i];
-    }
-    return w;
-}
-
 static inline void copy_element(char *to, const char *from, size_t esize) {
     if (esize == 4)
         memcpy(to, from, 4);
@@ -79,7 +49,7 @@ static void fill_general(const walk *w, const leaf_walk *l, int64_t start, int64
     for (int64_t i = 0; i < n; i++) {
         int64_t rest = start + i, at = 0;
         for (int d = w->rank - 1; d >= 0; d--) {
-            at += rest % w->dim[d] * l->stride[d];
+            at += rest % w->dim[d] * l->plan.stride[d];
             rest /= w->dim[d];
         }
         copy_element(to + (size_t)i * w->esize, l->data + (size_t)at * w->esize, w->esize);
@@ -89,32 +59,33 @@ static void fill_general(const walk *w, const leaf_walk *l, int64_t start, int64
 /* The leaf's n elements for output elements start.., in place or in `scratch`. */
 static const void *leaf_tile(const walk *w, const leaf_walk *l, int64_t start, int64_t n,
                              char *scratch) {
+    const wr_leaf *p = &l->plan;
     size_t e = w->esize;
-    switch (l->mode) {
-    case FULL:
+    switch (p->mode) {
+    case WR_LEAF_FULL:
         return l->data + (size_t)start * e;
-    case SCALAR:
+    case WR_LEAF_SCALAR:
         fill_value(scratch, l->data, n, e);
         break;
-    case SUFFIX:
-        if (start % l->period + n <= l->period) return l->data + (size_t)(start % l->period) * e;
+    case WR_LEAF_SUFFIX:
+        if (start % p->period + n <= p->period) return l->data + (size_t)(start % p->period) * e;
         for (int64_t i = 0; i < n;) {
-            int64_t at = (start + i) % l->period;
-            int64_t run = l->period - at < n - i ? l->period - at : n - i;
+            int64_t at = (start + i) % p->period;
+            int64_t run = p->period - at < n - i ? p->period - at : n - i;
             memcpy(scratch + (size_t)i * e, l->data + (size_t)at * e, (size_t)run * e);
             i += run;
         }
         break;
-    case PREFIX:
+    case WR_LEAF_PREFIX:
         for (int64_t i = 0; i < n;) {
-            int64_t run = l->inner - (start + i) % l->inner;
+            int64_t run = p->inner - (start + i) % p->inner;
             if (run > n - i) run = n - i;
-            fill_value(scratch + (size_t)i * e, l->data + (size_t)((start + i) / l->inner) * e, run,
+            fill_value(scratch + (size_t)i * e, l->data + (size_t)((start + i) / p->inner) * e, run,
                        e);
             i += run;
         }
         break;
-    case GENERAL:
+    case WR_LEAF_GENERAL:
         fill_general(w, l, start, n, scratch);
         break;
     }
@@ -160,7 +131,7 @@ static void begin_walk(walk *w, int n_leaves, const wr_tensor *leaf, const wr_te
     for (int i = 0; i < out->rank; i++)
         w->dim[i] = out->dim[i];
     for (int k = 0; k < n_leaves; k++)
-        w->leaf[k] = plan_leaf(&leaf[k], out);
+        w->leaf[k] = (leaf_walk){wr_leaf_plan(&leaf[k], out), leaf[k].data};
 }
 
 /* Give each result the lowest slot whose value nobody needs any more. */

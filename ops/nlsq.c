@@ -3,14 +3,12 @@
 
 #include "ops/cpu/vmath.h"
 #include "ops/elementwise.h"
+#include "ops/nlsq_root.h"
 #include "ops/shape.h"
 
 #include <math.h>
 
 enum { OPERANDS = 6, PARALLEL_ELEMENTS = 4096 };
-
-static const double LOG_SCALE = 0.4, BEND_SCALE = 0.3;
-static const double BEND_MOST = 1.4896007178390018; /* 8 sqrt(3) / 9 - 0.05: keeps f' above 0 */
 
 static wr emit(wr_loc loc, const wr_op *op, wr first, const wr_nlsq_parameters *p) {
     wr in[OPERANDS] = {first, p->a, p->log_b, p->c, p->log_d, p->g};
@@ -47,10 +45,10 @@ typedef struct parts {
 
 static parts parts_at(wr y, const wr_nlsq_parameters *p) {
     parts x = {.y = y};
-    x.b = wr_exp(wr_scale(p->log_b, LOG_SCALE));
-    x.d = wr_exp(wr_scale(p->log_d, LOG_SCALE));
-    x.tanh = wr_tanh(wr_scale(p->c, BEND_SCALE));
-    x.k = wr_scale(x.tanh, BEND_MOST);
+    x.b = wr_exp(wr_scale(p->log_b, WR_NLSQ_LOG_SCALE));
+    x.d = wr_exp(wr_scale(p->log_d, WR_NLSQ_LOG_SCALE));
+    x.tanh = wr_tanh(wr_scale(p->c, WR_NLSQ_BEND_SCALE));
+    x.k = wr_scale(x.tanh, WR_NLSQ_BEND_MOST);
     x.u = wr_add(wr_mul(x.d, y), p->g);
     x.q = wr_reciprocal(wr_shift(wr_square(x.u), 1.0));
     return x;
@@ -65,7 +63,7 @@ static wr slope(const parts *x) { return wr_mul(x->b, wr_shift(wr_neg(bend(x)), 
 
 wr wr_nlsq_log_slope(wr y, const wr_nlsq_parameters *p) {
     parts x = parts_at(y, p);
-    return wr_add(wr_scale(p->log_b, LOG_SCALE), wr_log1p(wr_neg(bend(&x))));
+    return wr_add(wr_scale(p->log_b, WR_NLSQ_LOG_SCALE), wr_log1p(wr_neg(bend(&x))));
 }
 
 static wr_nlsq_parameters parameters_of(const wr *in) {
@@ -85,11 +83,11 @@ static bool contribute_parameters(wr_grad_ctx *c, const parts *x, wr cot) {
     wr b_per_d = wr_div(x->b, x->d);               /* c = k b / d */
     wr bump = wr_mul(wr_mul(x->k, b_per_d), x->q); /* c q */
     wr by_u = wr_neg(wr_mul(b_per_d, bend(x)));    /* d (c q) / d u */
-    wr log_b = wr_scale(wr_add(wr_mul(x->b, x->y), bump), LOG_SCALE);
-    wr by_tanh = wr_mul(b_per_d, wr_scale(x->q, BEND_MOST * BEND_SCALE));
+    wr log_b = wr_scale(wr_add(wr_mul(x->b, x->y), bump), WR_NLSQ_LOG_SCALE);
+    wr by_tanh = wr_mul(b_per_d, wr_scale(x->q, WR_NLSQ_BEND_MOST * WR_NLSQ_BEND_SCALE));
     wr bent = wr_mul(by_tanh, wr_shift(wr_neg(wr_square(x->tanh)), 1.0));
     wr moved = wr_mul(by_u, wr_mul(x->d, x->y));
-    wr log_d = wr_scale(wr_sub(moved, bump), LOG_SCALE);
+    wr log_d = wr_scale(wr_sub(moved, bump), WR_NLSQ_LOG_SCALE);
     return wr_contribute(c, 1, cot) && wr_contribute(c, 2, wr_mul(cot, log_b)) &&
            wr_contribute(c, 3, wr_mul(cot, bent)) && wr_contribute(c, 4, wr_mul(cot, log_d)) &&
            wr_contribute(c, 5, wr_mul(cot, by_u));
@@ -137,53 +135,24 @@ static bool nlsq_inverse_solve(wr_inverse_ctx *c) {
 
 static void forward_f32(const void *const *in, float *out, int64_t i) {
     const float *y = in[0], *a = in[1], *log_b = in[2], *c = in[3], *log_d = in[4], *g = in[5];
-    float b = wr_exp_f32((float)LOG_SCALE * log_b[i]), d = wr_exp_f32((float)LOG_SCALE * log_d[i]);
-    float k = (float)BEND_MOST * wr_tanh_f32((float)BEND_SCALE * c[i]);
+    float b = wr_exp_f32((float)WR_NLSQ_LOG_SCALE * log_b[i]);
+    float d = wr_exp_f32((float)WR_NLSQ_LOG_SCALE * log_d[i]);
+    float k = (float)WR_NLSQ_BEND_MOST * wr_tanh_f32((float)WR_NLSQ_BEND_SCALE * c[i]);
     float u = d * y[i] + g[i];
     out[i] = b * y[i] + a[i] + k * b / (d * (1.0f + u * u));
 }
 
 static void forward_f64(const void *const *in, double *out, int64_t i) {
     const double *y = in[0], *a = in[1], *log_b = in[2], *c = in[3], *log_d = in[4], *g = in[5];
-    double b = exp(LOG_SCALE * log_b[i]), d = exp(LOG_SCALE * log_d[i]);
-    double k = BEND_MOST * tanh(BEND_SCALE * c[i]), u = d * y[i] + g[i];
+    double b = exp(WR_NLSQ_LOG_SCALE * log_b[i]), d = exp(WR_NLSQ_LOG_SCALE * log_d[i]);
+    double k = WR_NLSQ_BEND_MOST * tanh(WR_NLSQ_BEND_SCALE * c[i]), u = d * y[i] + g[i];
     out[i] = b * y[i] + a[i] + k * b / (d * (1.0 + u * u));
 }
 
-/* The real root of u^3 - p u^2 + u + k - p = 0 by Cardano's formula. The cubic has one, for
- * u + k / (1 + u^2) increases; rounding may leave a few digits fewer than all. */
-static double cardano(double p, double k) {
-    double third = p / 3.0, linear = 1.0 - p * third; /* u = t + p/3: t^3 + linear t + constant */
-    double constant = third * (1.0 - 2.0 * third * third) + k - p;
-    double square = constant * constant / 4.0 + linear * linear * linear / 27.0;
-    double root = sqrt(square > 0.0 ? square : 0.0);
-    double larger = cbrt(constant > 0.0 ? -constant / 2.0 - root : -constant / 2.0 + root);
-    return third + larger - (larger != 0.0 ? linear / (3.0 * larger) : 0.0);
-}
-
-enum { POLISH_MOST = 80 };
-
-/* The root of u + k / (1 + u^2) = p: Newton's method from there, kept in [p - |k|, p + |k|] and
- * replaced by halving where a step leaves what is left of it. */
-static double root_of(double p, double k) {
-    double low = p - fabs(k), high = p + fabs(k), u = cardano(p, k);
-    for (int i = 0; i < POLISH_MOST; i++) {
-        if (!(u >= low && u <= high)) u = low + (high - low) / 2.0;
-        double q = 1.0 / (1.0 + u * u), error = u + k * q - p;
-        if (error > 0.0)
-            high = u;
-        else
-            low = u;
-        if (!(fabs(error) > 4e-16 * (fabs(u) + fabs(p)))) break;
-        u -= error / (1.0 - 2.0 * k * u * q * q);
-    }
-    return u;
-}
-
 static double inverse_one(double v, double a, double log_b, double c, double log_d, double g) {
-    double b = exp(LOG_SCALE * log_b), d = exp(LOG_SCALE * log_d);
+    double b = exp(WR_NLSQ_LOG_SCALE * log_b), d = exp(WR_NLSQ_LOG_SCALE * log_d);
     double p = (v - a) * d / b + g;
-    return (root_of(p, BEND_MOST * tanh(BEND_SCALE * c)) - g) / d;
+    return (wr_nlsq_root(p, WR_NLSQ_BEND_MOST * tanh(WR_NLSQ_BEND_SCALE * c)) - g) / d;
 }
 
 static void inverse_f32(const void *const *in, float *out, int64_t i) {

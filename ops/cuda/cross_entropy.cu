@@ -116,7 +116,7 @@ template <class T> entropy<T> logits_of(const wr_call *c, int ids) {
     entropy<T> a = {};
     a.logits = wr_cuda_data<T>(*z);
     a.v = z->dim[z->rank - 1];
-    a.rows = wr_cuda_extent(z, 0, z->rank - 1);
+    a.rows = wr_extent(z, 0, z->rank - 1);
     a.ids = wr_cuda_data<int32_t>(c->in[ids]);
     a.k = c->in[ids].rank == z->rank ? c->in[ids].dim[z->rank - 1] : 1;
     a.site = wr_cuda_place(c);

@@ -11,6 +11,7 @@
 
 extern "C" {
 #include "graph/plan.h"
+#include "ops/shape.h"
 }
 
 /* ---- rows ---- */
@@ -136,14 +137,6 @@ static inline unsigned wr_cuda_blocks(int64_t n, int64_t each) {
 /* Element number of the calling thread in a grid of one axis. */
 static __device__ inline int64_t wr_cuda_thread() {
     return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
-
-/* The product of dims [from, to). */
-static inline int64_t wr_cuda_extent(const wr_tensor *x, int from, int to) {
-    int64_t n = 1;
-    for (int i = from; i < to; i++)
-        n *= x->dim[i];
-    return n;
 }
 
 template <class T> static inline T *wr_cuda_data(const wr_tensor &x) {

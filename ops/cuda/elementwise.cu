@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "ops/elementwise.h"
+#include "ops/leaf.h"
 }
 
 #include <cmath>
@@ -77,14 +78,9 @@ enum code {
 #undef X
 };
 
-/* How element i of the output finds its element of a leaf. */
-enum mode { FULL, SCALAR, SUFFIX, PREFIX, GENERAL };
-
 struct leaf {
     const void *data;
-    int64_t period, inner;       /* SUFFIX: i % period; PREFIX: i / inner */
-    int64_t stride[WR_MAX_RANK]; /* GENERAL, per output axis */
-    int mode;
+    wr_leaf plan;
     int wide; /* four elements in a row may be read at once */
 };
 
@@ -105,21 +101,21 @@ struct program {
 };
 
 __device__ inline int64_t position(const program &p, const leaf &l, int64_t i) {
-    switch (l.mode) {
-    case FULL:
+    switch (l.plan.mode) {
+    case WR_LEAF_FULL:
         return i;
-    case SCALAR:
+    case WR_LEAF_SCALAR:
         return 0;
-    case SUFFIX:
-        return i % l.period;
-    case PREFIX:
-        return i / l.inner;
+    case WR_LEAF_SUFFIX:
+        return i % l.plan.period;
+    case WR_LEAF_PREFIX:
+        return i / l.plan.inner;
     default:
         break;
     }
     int64_t at = 0;
     for (int d = p.rank - 1; d >= 0; d--) {
-        at += i % p.dim[d] * l.stride[d];
+        at += i % p.dim[d] * l.plan.stride[d];
         i /= p.dim[d];
     }
     return at;
@@ -129,7 +125,7 @@ template <class T>
 __device__ inline wr_cuda_four<T> read_leaf(const program &p, const leaf &l, int64_t i, int n) {
     const T *x = static_cast<const T *>(l.data);
     if (l.wide && n == 4) {
-        const int64_t at = l.mode == FULL ? i : i % l.period;
+        const int64_t at = l.plan.mode == WR_LEAF_FULL ? i : i % l.plan.period;
         return *reinterpret_cast<const wr_cuda_four<T> *>(x + at);
     }
     wr_cuda_four<T> q;
@@ -184,33 +180,6 @@ __global__ void __launch_bounds__(THREADS) run_program(const __grid_constant__ p
 
 /* ---- preparing ---- */
 
-leaf plan_leaf(const wr_tensor *x, const wr_tensor *out) {
-    leaf w = {};
-    w.mode = GENERAL;
-    if (x->n == out->n || x->n == 1) {
-        w.mode = x->n == 1 && out->n != 1 ? SCALAR : FULL;
-        return w;
-    }
-    int skip = out->rank - x->rank, first = 0, last = x->rank;
-    while (first < last && x->dim[first] == 1 && out->dim[skip + first] != 1)
-        first++; /* repeated in front */
-    while (last > first && x->dim[last - 1] == 1 && out->dim[skip + last - 1] != 1)
-        last--; /* repeated behind */
-    bool whole = true;
-    for (int i = first; i < last; i++)
-        whole = whole && x->dim[i] == out->dim[skip + i];
-    w.period = x->n;
-    w.inner = wr_cuda_extent(out, skip + last, out->rank);
-    if (whole && w.inner == 1) w.mode = SUFFIX;
-    if (whole && w.inner > 1 && w.period * w.inner == out->n) w.mode = PREFIX;
-    int64_t stride = 1;
-    for (int i = x->rank - 1; i >= 0; i--) {
-        w.stride[skip + i] = x->dim[i] == 1 ? 0 : stride;
-        stride *= x->dim[i];
-    }
-    return w;
-}
-
 program *new_program(const wr_call *c) {
     program *p = static_cast<program *>(calloc(1, sizeof(program)));
     if (p == NULL) return NULL;
@@ -219,7 +188,7 @@ program *new_program(const wr_call *c) {
     for (int i = 0; i < p->rank; i++)
         p->dim[i] = c->out[0].dim[i];
     for (int k = 0; k < c->n_in; k++)
-        p->leaves[k] = plan_leaf(&c->in[k], &c->out[0]);
+        p->leaves[k].plan = wr_leaf_plan(&c->in[k], &c->out[0]);
     return p;
 }
 
@@ -329,7 +298,8 @@ wr_status elementwise(const wr_call *c) {
         leaf &l = p.leaves[k];
         l.data = c->in[k].data;
         l.wide = wr_cuda_aligned(l.data, 16) &&
-                 (l.mode == FULL || (l.mode == SUFFIX && l.period % 4 == 0));
+                 (l.plan.mode == WR_LEAF_FULL ||
+                  (l.plan.mode == WR_LEAF_SUFFIX && l.plan.period % 4 == 0));
     }
     p.out = c->out[0].data;
     p.wide = wr_cuda_aligned(p.out, 16);

@@ -13,8 +13,8 @@ struct picked {
 
 picked picked_of(const wr_call *c, const wr_tensor *large) {
     const int axis = c->in[1].rank - 1;
-    return picked{wr_cuda_extent(large, 0, axis), large->dim[axis], c->in[1].dim[axis],
-                  wr_cuda_extent(large, axis + 1, large->rank)};
+    return picked{wr_extent(large, 0, axis), large->dim[axis], c->in[1].dim[axis],
+                  wr_extent(large, axis + 1, large->rank)};
 }
 
 /* A number in [0, limit); others are told and 0. */
@@ -231,7 +231,7 @@ template <class U> wr_status launch_reverse(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
     if (x->n == 0) return WR_OK;
     return WR_CUDA_LAUNCH(c, reverse<U>, wr_cuda_blocks(x->n, THREADS), THREADS, 0, x->n, x->dim[1],
-                          wr_cuda_extent(x, 2, x->rank), wr_cuda_data<U>(*x),
+                          wr_extent(x, 2, x->rank), wr_cuda_data<U>(*x),
                           wr_cuda_data<int32_t>(c->in[1]), wr_cuda_data<U>(c->out[0]),
                           wr_cuda_place(c));
 }

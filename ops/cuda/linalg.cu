@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(THREADS)
 
 template <class T> wr_status launch_triangle(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
-    const int64_t rows = wr_cuda_extent(x, 0, x->rank - 1);
+    const int64_t rows = wr_extent(x, 0, x->rank - 1);
     if (x->n == 0) return WR_OK;
     return WR_CUDA_LAUNCH(c, triangle<T>, wr_cuda_blocks(rows, ROWS), dim3(LANES, ROWS), 0, rows,
                           x->dim[x->rank - 2], last_dim(x), c->attr[OFFSET].i,
@@ -312,9 +312,9 @@ amounts amounts_of(const wr_call *c) {
     const wr_tensor *a = &c->in[0], *out = &c->out[0];
     amounts s = {};
     s.n = last_dim(a);
-    s.count = s.jobs = wr_cuda_extent(a, 0, a->rank - 2);
+    s.count = s.jobs = wr_extent(a, 0, a->rank - 2);
     if (out->rank >= 2 && out->rank >= a->rank) /* a solution, not a determinant */
-        s.jobs = wr_cuda_extent(out, 0, out->rank - 2) * tiles_of(last_dim(out));
+        s.jobs = wr_extent(out, 0, out->rank - 2) * tiles_of(last_dim(out));
     s.square = doubles_of_square(s.n) * sizeof(double);
     s.tile = static_cast<size_t>(s.n * LANES) * sizeof(double);
     s.at_once = s.square + s.tile <= SHARED_MOST && s.jobs <= TILES_ONCE * s.count;

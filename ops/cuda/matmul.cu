@@ -24,9 +24,9 @@ wr_cuda_gemm_spec spec_of(const wr_call *c) {
     s.n = b->dim[b->rank - (s.trans_b ? 2 : 1)];
     s.batch = 1;
     if (b->rank == 2) {
-        s.m *= wr_cuda_extent(a, 0, a->rank - 2); /* one tall matrix */
+        s.m *= wr_extent(a, 0, a->rank - 2); /* one tall matrix */
     } else {
-        s.batch = wr_cuda_extent(a, 0, a->rank - 2);
+        s.batch = wr_extent(a, 0, a->rank - 2);
         s.stride_a = s.m * s.k;
         s.stride_b = s.k * s.n;
         s.stride_c = s.m * s.n;

@@ -3,15 +3,13 @@
  * The inverse is found in f64 for f32 operands, too, as on the CPU: where the slope is small, f32
  * would lose digits in the cubic. */
 #include "ops/cuda/cuda.h"
+#include "ops/nlsq_root.h"
 
 #include <cmath>
 
 namespace {
 
-enum { THREADS = 256, POLISH_MOST = 80 };
-
-constexpr double LOG_SCALE = 0.4, BEND_SCALE = 0.3;
-constexpr double BEND_MOST = 1.4896007178390018; /* 8 sqrt(3) / 9 - 0.05 */
+enum { THREADS = 256 };
 
 /* y (or v), a, log_b, c, log_d, g */
 template <class T> struct operands { const T *of[6]; };
@@ -23,45 +21,20 @@ __device__ inline double hyperbolic(double x) { return tanh(x); }
 
 template <class T> struct forward {
     static __device__ T at(T y, T a, T log_b, T c, T log_d, T g) {
-        const T b = exponential(T(LOG_SCALE) * log_b), d = exponential(T(LOG_SCALE) * log_d);
-        const T k = T(BEND_MOST) * hyperbolic(T(BEND_SCALE) * c), u = d * y + g;
+        const T b = exponential(T(WR_NLSQ_LOG_SCALE) * log_b);
+        const T d = exponential(T(WR_NLSQ_LOG_SCALE) * log_d);
+        const T k = T(WR_NLSQ_BEND_MOST) * hyperbolic(T(WR_NLSQ_BEND_SCALE) * c), u = d * y + g;
         return b * y + a + k * b / (d * (T(1) + u * u));
     }
 };
 
-/* The real root of u^3 - p u^2 + u + k - p = 0 by Cardano's formula; a few digits may be wrong. */
-__device__ inline double cardano(double p, double k) {
-    const double third = p / 3.0, linear = 1.0 - p * third;
-    const double constant = third * (1.0 - 2.0 * third * third) + k - p;
-    const double square = constant * constant / 4.0 + linear * linear * linear / 27.0;
-    const double root = sqrt(square > 0.0 ? square : 0.0);
-    const double larger = cbrt(constant > 0.0 ? -constant / 2.0 - root : -constant / 2.0 + root);
-    return third + larger - (larger != 0.0 ? linear / (3.0 * larger) : 0.0);
-}
-
-/* The root of u + k / (1 + u^2) = p by Newton's method from there, kept in [p - |k|, p + |k|]. */
-__device__ inline double root_of(double p, double k) {
-    double low = p - fabs(k), high = p + fabs(k), u = cardano(p, k);
-    for (int i = 0; i < POLISH_MOST; i++) {
-        if (!(u >= low && u <= high)) u = low + (high - low) / 2.0;
-        const double q = 1.0 / (1.0 + u * u), error = u + k * q - p;
-        if (error > 0.0)
-            high = u;
-        else
-            low = u;
-        if (!(fabs(error) > 4e-16 * (fabs(u) + fabs(p)))) break;
-        u -= error / (1.0 - 2.0 * k * u * q * q);
-    }
-    return u;
-}
-
 template <class T> struct inverse {
     static __device__ T at(T v, T a, T log_b, T c, T log_d, T g) {
-        const double b = exp(LOG_SCALE * static_cast<double>(log_b));
-        const double d = exp(LOG_SCALE * static_cast<double>(log_d));
+        const double b = exp(WR_NLSQ_LOG_SCALE * static_cast<double>(log_b));
+        const double d = exp(WR_NLSQ_LOG_SCALE * static_cast<double>(log_d));
         const double p = (static_cast<double>(v) - static_cast<double>(a)) * d / b + g;
-        const double k = BEND_MOST * tanh(BEND_SCALE * static_cast<double>(c));
-        return static_cast<T>((root_of(p, k) - g) / d);
+        const double k = WR_NLSQ_BEND_MOST * tanh(WR_NLSQ_BEND_SCALE * static_cast<double>(c));
+        return static_cast<T>((wr_nlsq_root(p, k) - g) / d);
     }
 };
 

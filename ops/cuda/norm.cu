@@ -95,7 +95,7 @@ struct sizes {
 
 sizes sizes_of(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
-    sizes z = {wr_cuda_extent(x, 0, x->rank - 1), x->dim[x->rank - 1], 0, 0};
+    sizes z = {wr_extent(x, 0, x->rank - 1), x->dim[x->rank - 1], 0, 0};
     z.parts = z.rows / PART_LEAST;
     if (z.parts > PARTS_MOST) z.parts = PARTS_MOST;
     if (z.parts < 1) z.parts = 1;

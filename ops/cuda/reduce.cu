@@ -80,8 +80,7 @@ struct view3 {
 view3 view_of(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
     const int from = static_cast<int>(c->attr[0].i), to = static_cast<int>(c->attr[1].i);
-    view3 v = {wr_cuda_extent(x, 0, from), wr_cuda_extent(x, from, to),
-               wr_cuda_extent(x, to, x->rank), 1, 0};
+    view3 v = {wr_extent(x, 0, from), wr_extent(x, from, to), wr_extent(x, to, x->rank), 1, 0};
     const int64_t blocks = v.outer * (v.inner == 1 ? 1 : (v.inner + COLUMNS - 1) / COLUMNS);
     const int64_t least = v.inner == 1 ? 4 * THREADS : PART_LEAST;
     if (blocks > 0 && blocks < FILLS) {

@@ -11,8 +11,8 @@ struct around {
 };
 
 around around_axis(const wr_tensor *x, int axis) {
-    return around{wr_cuda_extent(x, 0, axis), x->dim[axis],
-                  wr_cuda_extent(x, axis + 1, x->rank) * bytes_each(x)};
+    return around{wr_extent(x, 0, axis), x->dim[axis],
+                  wr_extent(x, axis + 1, x->rank) * bytes_each(x)};
 }
 
 /* Positions start, start + step, .. of `whole` and all those of `part`, in one direction. */

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(WR_CUDA_ROW_THREADS)
 /* ---- launching ---- */
 
 int64_t width(const wr_call *c) { return c->in[0].dim[c->in[0].rank - 1]; }
-int64_t rows_of(const wr_call *c) { return wr_cuda_extent(&c->in[0], 0, c->in[0].rank - 1); }
+int64_t rows_of(const wr_call *c) { return wr_extent(&c->in[0], 0, c->in[0].rank - 1); }
 
 #define FORWARD(name)                                                                              \
     template <class T> wr_status launch_##name(const wr_call *c) {                                 \

@@ -194,7 +194,7 @@ template <class T> wr_status launch_top_k(const wr_call *c) {
     constexpr int64_t MOST = 65535; /* of a grid's second axis */
     const wr_tensor *x = &c->in[0];
     const int64_t n = x->dim[x->rank - 1], k = c->attr[0].i;
-    const int64_t rows = wr_cuda_extent(x, 0, x->rank - 1);
+    const int64_t rows = wr_extent(x, 0, x->rank - 1);
     const T *from = wr_cuda_data<T>(*x), sign = c->attr[1].i != 0 ? T(1) : T(-1);
     T *values = wr_cuda_data<T>(c->out[0]);
     int32_t *indices = wr_cuda_data<int32_t>(c->out[1]);
@@ -263,8 +263,8 @@ __global__ void __launch_bounds__(THREADS)
 template <class T> wr_status launch_cumsum(const wr_call *c) {
     const wr_tensor *x = &c->in[0];
     const int axis = static_cast<int>(c->attr[0].i);
-    const int64_t outer = wr_cuda_extent(x, 0, axis), n = x->dim[axis];
-    const int64_t inner = wr_cuda_extent(x, axis + 1, x->rank);
+    const int64_t outer = wr_extent(x, 0, axis), n = x->dim[axis];
+    const int64_t inner = wr_extent(x, axis + 1, x->rank);
     const bool reverse = c->attr[1].i != 0, exclusive = c->attr[2].i != 0;
     const T *from = wr_cuda_data<T>(*x);
     T *to = wr_cuda_data<T>(c->out[0]);

@@ -38,7 +38,7 @@ template <class T> wr_status launch_take(const wr_call *c) {
     const int64_t n = c->out[0].n;
     if (n == 0) return WR_OK;
     return WR_CUDA_LAUNCH(c, take<T>, wr_cuda_blocks(n, THREADS), THREADS, 0, n, x->dim[axis],
-                          wr_cuda_extent(x, axis + 1, x->rank), wr_cuda_data<T>(*x),
+                          wr_extent(x, axis + 1, x->rank), wr_cuda_data<T>(*x),
                           wr_cuda_data<int32_t>(c->in[1]), wr_cuda_data<T>(c->out[0]),
                           wr_cuda_place(c));
 }
@@ -57,7 +57,7 @@ template <class T> wr_status launch_put(const wr_call *c) {
     wr_status status = copy_whole(c, c->out[0].data, x);
     if (status != WR_OK || n == 0) return status;
     return WR_CUDA_LAUNCH(c, put<T>, wr_cuda_blocks(n, THREADS), THREADS, 0, n, x->dim[axis],
-                          wr_cuda_extent(x, axis + 1, x->rank), wr_cuda_data<T>(c->in[1]),
+                          wr_extent(x, axis + 1, x->rank), wr_cuda_data<T>(c->in[1]),
                           wr_cuda_data<int32_t>(c->in[2]), wr_cuda_data<T>(c->out[0]),
                           wr_cuda_place(c));
 }
