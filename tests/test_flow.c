@@ -12,6 +12,7 @@
 #include "graph/op.h"
 #include "graph/session.h"
 #include "helpers/alloc.h"
+#include "helpers/sample.h"
 #include "models/flow.h"
 #include "ops/elementwise.h"
 #include "ops/index.h"
@@ -70,27 +71,19 @@ static declared declare(wr_graph *g, const char *first, int unit) {
     return d;
 }
 
-static wr_program *compile(wr_graph *g, int n, const wr *outputs) {
-    wr_program *p;
-    wr_error err = {0};
-    if (wr_program_new(g, n, outputs, NULL, &p, &err) != WR_OK) fail_msg("%s", err.text);
-    wr_graph_free(g);
-    return p;
-}
-
 static wr_program *density_program(const wr_flow_stack *stack) {
     wr_graph *g = wr_graph_new();
     declared d = declare(g, "z", wr_flow_length_unit(stack));
     wr_flow_result r;
     wr_flow_density(stack, d.z, &d.c, &r);
-    return compile(g, 2, (wr[]){r.eps, r.log_det});
+    return test_program_of(g, 2, (wr[]){r.eps, r.log_det}, NULL);
 }
 
 static wr_program *sample_program(const wr_flow_stack *stack) {
     wr_graph *g = wr_graph_new();
     declared d = declare(g, "z", wr_flow_length_unit(stack));
     wr z = wr_flow_sample(stack, d.z, &d.c, &d.log_det);
-    return compile(g, 2, (wr[]){z, d.log_det});
+    return test_program_of(g, 2, (wr[]){z, d.log_det}, NULL);
 }
 
 /* Every parameter moves away from its first value, so that no part of a layer does nothing. */
@@ -352,7 +345,7 @@ static void differentiate(const wr_flow_stack *stack, bool inverse, differentiat
     find_parameters(g, d, params);
     out[0] = wr_add(weighed, wr_sum_all(r.log_det));
     wr_grad(out[0], d->n, params, out + 1);
-    d->program = compile(g, d->n + 1, out);
+    d->program = test_program_of(g, d->n + 1, out, NULL);
 }
 
 static double loss_of(subject *x, const differentiated *d) {

@@ -11,6 +11,7 @@
 #include "autodiff/grad.h"
 #include "graph/op.h"
 #include "graph/session.h"
+#include "helpers/sample.h"
 #include "models/flowseq.h"
 #include "ops/assign.h"
 #include "ops/elementwise.h"
@@ -165,15 +166,6 @@ static void open_session(subject *x, int threads) {
     if (wr_session_new(&o, &x->session, &err) != WR_OK) fail_msg("%s", err.text);
 }
 
-static wr_program *compile(wr_graph *g, int n, const wr *outputs) {
-    wr_program *p;
-    wr_error err = {0};
-    if (wr_program_new(g, n, outputs, wr_standard_passes(), &p, &err) != WR_OK)
-        fail_msg("%s", err.text);
-    wr_graph_free(g);
-    return p;
-}
-
 /* Feeds what the program asks for. */
 static void run(subject *x, wr_program *p) {
     wr_error err = {0};
@@ -194,7 +186,7 @@ static void run(subject *x, wr_program *p) {
 }
 
 static void run_once(subject *x, wr_graph *g, int n, const wr *outputs) {
-    wr_program *p = compile(g, n, outputs);
+    wr_program *p = test_program_of(g, n, outputs, wr_standard_passes());
     run(x, p);
     wr_session_forget(x->session, p);
     wr_program_free(p);
@@ -327,7 +319,7 @@ static void check_values(wr_dtype t) {
                            l.log_q,      l.eps,   l.log_det,        l.log_prior,      l.kl,
                            l.length_nll, l.nll,   l.reconstruction, l.length,         loss,
                            l.tokens};
-    wr_program *p = compile(g, PLAIN_COUNT, out);
+    wr_program *p = test_program_of(g, PLAIN_COUNT, out, wr_standard_passes());
     wr_error err = {0};
     if (wr_session_prepare(x.session, p, &err) != WR_OK) fail_msg("%s", err.text);
     assert_int_equal(fill_parameters(x.session), 138906);
@@ -353,7 +345,8 @@ static void prepare(subject *x) {
     wr_graph *g = wr_graph_new();
     wr_flowseq_pairs in;
     wr_flowseq_losses l = losses(x, g, &in, false);
-    wr_program *p = compile(g, 2, (wr[]){l.kl, wr_flowseq_total(&l, wr_scalar(g, x->f.dtype, 1))});
+    wr out[] = {l.kl, wr_flowseq_total(&l, wr_scalar(g, x->f.dtype, 1))};
+    wr_program *p = test_program_of(g, 2, out, wr_standard_passes());
     wr_error err = {0};
     if (wr_session_prepare(x->session, p, &err) != WR_OK) fail_msg("%s", err.text);
     wr_session_forget(x->session, p);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "graph/session.h"
+#include "helpers/sample.h"
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/matmul.h"
@@ -22,15 +23,6 @@ static wr_session *open_session(const wr_session_options *o) {
     wr_error err = {0};
     if (wr_session_new(o, &s, &err) != WR_OK) fail_msg("%s", err.text);
     return s;
-}
-
-/* Compiles and frees the graph. */
-static wr_program *compile(wr_graph *g, int n, const wr *outputs) {
-    wr_program *p;
-    wr_error err = {0};
-    if (wr_program_new(g, n, outputs, NULL, &p, &err) != WR_OK) fail_msg("%s", err.text);
-    wr_graph_free(g);
-    return p;
 }
 
 static void run(wr_session *s, wr_program *p, int n, const wr_feed *feeds) {
@@ -56,7 +48,7 @@ static wr_program *parameters(const char *first) {
             outputs[i] = wr_param(g, name, WR_F32, WR_DIMS(wr_n(16), wr_n(24)), init[i]);
         }
     }
-    return compile(g, 6, outputs);
+    return test_program_of(g, 6, outputs, NULL);
 }
 
 static void moments(const float *x, int n, double *mean, double *deviation) {
@@ -134,7 +126,7 @@ static void test_shared_tensors(void **state) {
         wr_graph *g = wr_graph_new();
         wr W = wr_param(g, "W", WR_F32, WR_DIMS(wr_n(4)), (wr_init){WR_INIT_NORMAL, 0, 1});
         wr y = i == 0 ? wr_neg(W) : wr_sum_all(W);
-        p[i] = compile(g, 1, &y);
+        p[i] = test_program_of(g, 1, &y, NULL);
     }
     assert_int_equal(wr_session_find(s, "W"), -1);
     assert_int_equal(wr_session_prepare(s, p[0], &err), WR_OK); /* made without a run */
@@ -165,7 +157,7 @@ static void test_define(void **state) {
     int64_t dims[1] = {3};
     (void)state;
     wr y = wr_scale(wr_param(g, "enc.W", WR_F32, WR_DIMS(wr_n(3)), (wr_init){0}), 2.0);
-    wr_program *p = compile(g, 1, &y);
+    wr_program *p = test_program_of(g, 1, &y, NULL);
     assert_int_equal(wr_session_define(s, "enc.W", true, WR_F32, 1, dims, values, &err), WR_OK);
     run(s, p, 0, NULL);
     assert_true(floats(s, 0)[2] == 18.0f);
@@ -183,7 +175,7 @@ static void test_symbolic_state(void **state) {
     wr kept = wr_state(g, "kept", WR_F32, WR_DIMS(B), (wr_init){WR_INIT_CONSTANT, 10, 0});
     wr y = wr_add(in, kept);
     (void)state;
-    wr_program *p = compile(g, 1, &y);
+    wr_program *p = test_program_of(g, 1, &y, NULL);
     for (int64_t n = 8; n >= 1; n -= 3) {
         run(s, p, 1, &(wr_feed){.name = "x", .data = x, .rank = 1, .dim = {n}});
         assert_int_equal(wr_session_output(s, 0)->n, n);
@@ -205,7 +197,7 @@ static void test_random_steps(void **state) {
     wr_session *c = open_session(&(wr_session_options){.threads = 1, .seed = 12});
     wr_graph *g = wr_graph_new();
     wr y = wr_normal(g, WR_F32, WR_DIMS(wr_n(1000)));
-    wr_program *p = compile(g, 1, &y);
+    wr_program *p = test_program_of(g, 1, &y, NULL);
     float third[1000];
     (void)state;
     for (uint64_t step = 1; step <= 3; step++) {
@@ -237,7 +229,7 @@ static void test_plain_outputs(void **state) {
     wr sum = wr_sum_all(in);
     wr outputs[6] = {in, view, constant, sum, sum, wr_reshape(sum, WR_DIMS(wr_n(1)))};
     (void)state;
-    wr_program *p = compile(g, 6, outputs);
+    wr_program *p = test_program_of(g, 6, outputs, NULL);
     run(s, p, 1, &(wr_feed){.name = "x", .data = x, .rank = 2, .dim = {2, 3}});
     assert_memory_equal(floats(s, 0), x, sizeof x);
     assert_memory_equal(floats(s, 1), x, sizeof x);
@@ -259,7 +251,7 @@ static void test_profile(void **state) {
     wr y = wr_sum_all(wr_tanh(wr_matmul(W, W)));
     double seconds = 0;
     (void)state;
-    wr_program *p = compile(g, 1, &y);
+    wr_program *p = test_program_of(g, 1, &y, NULL);
     run(s, p, 0, NULL);
     const wr_plan *plan = wr_session_plan(s);
     assert_int_equal(plan->n_steps, 3);

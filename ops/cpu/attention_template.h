@@ -211,17 +211,12 @@ static void forward_one(head *k) {
     multiply(&out);
 }
 
-static void forward_block(head *k) {
-    score(k);
-    soften(k);
-    if (k->a->dropout > 0) {
-        draw_factors(k);
-        multiply_elements(k->n * k->tp, k->drop, k->p);
-    }
+/* o = weights (T, S) times kv (S, DH) of the block's queries. */
+static void to_queries(const head *k, const REAL *weights) {
     const product out = {.m = k->t,
                          .n = k->dp,
                          .k = k->n,
-                         .a = k->p,
+                         .a = weights,
                          .a_row = 1,
                          .a_step = k->tp,
                          .b = k->kv,
@@ -229,6 +224,16 @@ static void forward_block(head *k) {
                          .c = k->o,
                          .ldc = k->dp};
     multiply(&out);
+}
+
+static void forward_block(head *k) {
+    score(k);
+    soften(k);
+    if (k->a->dropout > 0) {
+        draw_factors(k);
+        multiply_elements(k->n * k->tp, k->drop, k->p);
+    }
+    to_queries(k, k->p);
 }
 
 void ATTENTION(forward)(const wr__attention *a, int64_t b, int64_t h, void *scratch) {
@@ -320,17 +325,7 @@ static void backward_block(head *k, bool add) {
         to_keys(k, k->grad, k->q, add, k->dk);
     }
     if (a->dq == NULL) return;
-    const product dq = {.m = k->t,
-                        .n = k->dp,
-                        .k = k->n,
-                        .a = k->grad,
-                        .a_row = 1,
-                        .a_step = k->tp,
-                        .b = k->kv,
-                        .ldb = k->dp,
-                        .c = k->o,
-                        .ldc = k->dp};
-    multiply(&dq);
+    to_queries(k, k->grad);
     unpack_rows(k->t, a->dh, k->o, &scale, 0, (REAL *)a->dq + query_at(k, a->dq_ld), a->dq_ld);
 }
 

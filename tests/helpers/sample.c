@@ -145,6 +145,22 @@ wr test_case_input(test_case *t, wr_fill fill, int64_t limit, int rank, const in
 
 /* ---- programs ---- */
 
+wr_program *test_program_of(wr_graph *g, int n, const wr *outputs, const wr_pass *const *passes) {
+    wr_program *p;
+    wr_error err = {0};
+    if (wr_program_new(g, n, outputs, passes, &p, &err) != WR_OK) fail_msg("%s", err.text);
+    wr_graph_free(g);
+    return p;
+}
+
+void test_assert_report(const wr_graph *g, const char *part) {
+    wr_str text = {0};
+    wr_graph_report(g, &text);
+    if (strstr(wr_str_text(&text), part) == NULL)
+        fail_msg("\"%s\" is not in: %s", part, wr_str_text(&text));
+    wr_str_free(&text);
+}
+
 void test_program_open(test_program *p, const test_case *t, int n_outputs, const wr *outputs,
                        const wr_pass *const *passes, int threads) {
     test_program_open_on(p, t, n_outputs, outputs, passes, threads, NULL);

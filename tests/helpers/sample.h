@@ -46,6 +46,11 @@ void test_input_draw(test_input *x, uint64_t seed, int apart);
 /* May a derivative be taken with respect to it? (Real values; masks and indices are not.) */
 bool test_input_is_smooth(const test_input *x);
 
+/* Compile and free the graph; a failure is the cmocka test's failure, with the message. */
+wr_program *test_program_of(wr_graph *g, int n, const wr *outputs, const wr_pass *const *passes);
+/* The graph's report contains `part`; the test fails otherwise. */
+void test_assert_report(const wr_graph *g, const char *part);
+
 /* A compiled program with a session of its own. */
 typedef struct test_program {
     wr_program *program;
