@@ -100,54 +100,15 @@ static wr_status check_rescorer(const wr_run *run, const wr_run *rescorer, const
                    dir);
 }
 
-/* Pairs that the rescorer can read, and where their scores go. */
-typedef struct judging {
-    wr_sentence *src, *tgt;
-    size_t *at;
-    double *nll;
-    size_t n;
-} judging;
-
-static bool judging_new(judging *j, size_t n) {
-    *j = (judging){.src = malloc(sizeof *j->src * (n + 1)),
-                   .tgt = malloc(sizeof *j->tgt * (n + 1)),
-                   .at = malloc(sizeof *j->at * (n + 1)),
-                   .nll = malloc(sizeof *j->nll * (n + 1))};
-    return j->src != NULL && j->tgt != NULL && j->at != NULL && j->nll != NULL;
-}
-
-static void judging_free(judging *j) {
-    free(j->src);
-    free(j->tgt);
-    free(j->at);
-    free(j->nll);
-}
-
-/* A source is cut as in a translation by the rescorer; a candidate that it cannot read loses. */
-static wr_status judge(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
-                       double *score, double *logp, wr_error *err) {
+/* A candidate that the rescorer cannot read loses: its log-probability is minus infinity. */
+static wr_status rescore(void *context, size_t n, const size_t *sentence, const wr_sentence *tgt,
+                         double *score, double *logp, wr_error *err) {
     wr_run_searcher *x = context;
-    wr_decoder *d = x->rescorer.decoder;
-    size_t most = (size_t)wr_decoder_model(d)->m.max_len - 1;
-    judging j;
-    wr_status status =
-        judging_new(&j, n) ? WR_OK : wr_fail_memory(err, "candidates", n * sizeof *j.src);
+    wr_status status = wr_judge_score(x->judge, x->src, sentence, tgt, n, logp, err);
     for (size_t i = 0; status == WR_OK && i < n; i++) {
-        score[i] = logp[i] = -INFINITY;
-        if (tgt[i].n > most) continue;
-        j.src[j.n] = x->src[sentence[i]];
-        if (j.src[j.n].n > most) j.src[j.n].n = most;
-        j.tgt[j.n] = tgt[i];
-        j.at[j.n++] = i;
-    }
-    wr_decoder_scoring o = {0};
-    if (status == WR_OK) status = wr_decoder_score(d, j.src, j.tgt, j.n, &o, j.nll, err);
-    for (size_t k = 0; status == WR_OK && k < j.n; k++) {
-        size_t i = j.at[k];
-        logp[i] = -j.nll[k];
+        logp[i] = -logp[i];
         score[i] = wr_search_score(&x->beam, logp[i], (int)tgt[i].n + 1);
     }
-    judging_free(&j);
     return status;
 }
 
@@ -157,12 +118,15 @@ static wr_status open_rescorer(const wr_run_options *o, const wr_run_search *s, 
         .dir = s->rescorer, .checkpoint = "best", .device = o->device, .threads = o->threads};
     wr_status status = wr_run_open(&other, &x->rescorer, err);
     if (status == WR_OK) status = check_rescorer(x->run, &x->rescorer, s->rescorer, err);
+    const wr_decoder *d = x->rescorer.decoder;
+    if (status == WR_OK)
+        status = wr_judge_new(wr_decoder_model(d), wr_decoder_session(d), &x->judge, err);
     if (status != WR_OK) return status;
     wr_recipe_decode decode = x->run->recipe.decode;
     if (s->alpha_given) decode.alpha = s->alpha;
     x->beam = wr_search_defaults(&decode);
-    x->judge = (wr_rescorer){judge, x};
-    x->flow.rescorer = x->nat.rescorer = &x->judge;
+    x->rescoring = (wr_rescorer){rescore, x};
+    x->flow.rescorer = x->nat.rescorer = &x->rescoring;
     return WR_OK;
 }
 
@@ -192,6 +156,7 @@ wr_status wr_run_searcher_open(wr_run *run, const wr_run_options *o, const wr_ru
 
 void wr_run_searcher_close(wr_run_searcher *x) {
     wr__drafter_close(x);
+    wr_judge_free(x->judge);
     wr_run_close(&x->rescorer);
     wr_arpa_free(x->arpa);
     free(x->word);

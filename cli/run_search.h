@@ -4,6 +4,7 @@
 
 #include "cli/run_dir.h"
 #include "models/draft.h"
+#include "models/judge.h"
 
 /* The rows of an option table that fill a wr_run_search; first those of non-autoregressive models.
  */
@@ -126,7 +127,8 @@ typedef struct wr_run_searcher {
     int32_t *word; /* of the n-gram model, for each target piece and the model's own two */
     wr_ctc_lm lm;
     wr_run rescorer;
-    wr_rescorer judge;
+    wr_judge *judge; /* by it */
+    wr_rescorer rescoring;
     const wr_sentence *src;         /* of the call */
     struct wr_run_drafter *drafter; /* of a Transformer; NULL: none */
 } wr_run_searcher;

@@ -12,6 +12,7 @@
 #include "ops/mask.h"
 #include "ops/random_ops.h"
 #include "ops/reduce.h"
+#include "ops/softmax.h"
 
 #include <math.h>
 
@@ -186,9 +187,9 @@ wr wr_transformer_begin(const wr_transformer *t, const wr_transformer_cache *c, 
     return memory;
 }
 
-/* The decoder's layers, whose blocks keep keys and values in the caches that `context` names. */
-static wr cached_layers(const wr_transformer *t, wr x, block_fn self, block_fn source,
-                        const void *context) {
+/* The decoder's layers with blocks that know from `context` where their keys and values are. */
+static wr layers_with(const wr_transformer *t, wr x, block_fn self, block_fn source,
+                      const void *context) {
     WR_SCOPE (x.g, "decoder") {
         for (int i = 0; i < t->m.decoder_layers; i++)
             WR_SCOPE (x.g, "layer%d", i) {
@@ -239,7 +240,7 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
                      .cache = c};
     wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
     wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, s.position));
-    x = cached_layers(t, x, cached_self_block, cached_source_block, &s);
+    x = layers_with(t, x, cached_self_block, cached_source_block, &s);
     return wr_transformer_logits(t, wr_reshape(x, WR_DIMS(B, wr_n(t->m.dim))));
 }
 
@@ -248,33 +249,38 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
  * The positions of all hypotheses stand one behind the other, [M, D], so that nothing is computed
  * for padding. Attention alone needs them by hypothesis, [B, T, D]. */
 
-typedef struct verify_inputs {
-    wr cached, fresh; /* [B T] */
-    wr place;         /* [M] */
-    wr past, all;     /* [B, T] masks: cached positions, those and the new ones */
-    wr start, rows, src_rows, src_len, self_len;
+typedef struct flat_rows {
+    wr fresh; /* [B T] among the M */
+    wr place; /* [M] in [B T] */
     wr_dim B, T;
-    const wr_transformer_cache *cache;
-} verify_inputs;
+} flat_rows;
 
 /* [M, D] -> [B, T, D]: queries that are not asked for hold anything. */
-static wr by_hypothesis(const verify_inputs *v, wr x) {
-    return wr_reshape(wr_gather(x, v->fresh), WR_DIMS(v->B, v->T, wr_dim_of(x, -1)));
+static wr by_hypothesis(const flat_rows *f, wr x) {
+    return wr_reshape(wr_gather(x, f->fresh), WR_DIMS(f->B, f->T, wr_dim_of(x, -1)));
 }
 
 /* [B, T, D] -> [M, D] */
-static wr one_behind_the_other(const verify_inputs *v, wr x) {
-    wr_dim n = wr_dim_of(v->fresh, 0);
-    return wr_gather(wr_reshape(x, WR_DIMS(n, wr_dim_of(x, -1))), v->place);
+static wr one_behind_the_other(const flat_rows *f, wr x) {
+    wr_dim n = wr_dim_of(f->fresh, 0);
+    return wr_gather(wr_reshape(x, WR_DIMS(n, wr_dim_of(x, -1))), f->place);
 }
+
+typedef struct verify_inputs {
+    flat_rows at;
+    wr cached;    /* [B T] */
+    wr past, all; /* [B, T] masks: cached positions, those and the new ones */
+    wr start, rows, src_rows, src_len, self_len;
+    const wr_transformer_cache *cache;
+} verify_inputs;
 
 /* Cached rows with the new ones behind, 0 from there on: [B, T, D]; they are cached, too. */
 static wr with_cached(const verify_inputs *v, wr cache, wr x) {
     wr_dim width = wr_dim_of(x, -1);
     wr_dim positions = wr_n(v->cache->rows * v->cache->tgt_len);
     wr old = wr_gather(wr_reshape(cache, WR_DIMS(positions, width)), v->cached);
-    wr before = wr_mask_apply(wr_reshape(old, WR_DIMS(v->B, v->T, width)), v->past);
-    wr both = wr_add(before, wr_mask_apply(by_hypothesis(v, x), wr_sub(v->all, v->past)));
+    wr before = wr_mask_apply(wr_reshape(old, WR_DIMS(v->at.B, v->at.T, width)), v->past);
+    wr both = wr_add(before, wr_mask_apply(by_hypothesis(&v->at, x), wr_sub(v->all, v->past)));
     wr_cache_write(cache, both, v->start, v->rows);
     return both;
 }
@@ -285,8 +291,8 @@ static wr verify_self_block(const wr_transformer *t, wr x, const void *context) 
     wr value = wr_layer_linear(x, "v", t->m.dim);
     wr all_k = with_cached(v, cache(t, x.g, "cache.k", v->cache->rows, v->cache->tgt_len), k);
     wr all_v = with_cached(v, cache(t, x.g, "cache.v", v->cache->rows, v->cache->tgt_len), value);
-    wr y = wr_attention(by_hypothesis(v, q), all_k, all_v, v->self_len, t->m.heads, true, 0);
-    return wr_layer_linear(one_behind_the_other(v, y), "out", t->m.dim);
+    wr y = wr_attention(by_hypothesis(&v->at, q), all_k, all_v, v->self_len, t->m.heads, true, 0);
+    return wr_layer_linear(one_behind_the_other(&v->at, y), "out", t->m.dim);
 }
 
 static wr verify_source_block(const wr_transformer *t, wr x, const void *context) {
@@ -295,8 +301,8 @@ static wr verify_source_block(const wr_transformer *t, wr x, const void *context
     wr keys = cache(t, x.g, "cache.k", v->cache->rows, v->cache->src_len);
     wr values = cache(t, x.g, "cache.v", v->cache->rows, v->cache->src_len);
     wr all_k = wr_cache_select(keys, v->src_rows), all_v = wr_cache_select(values, v->src_rows);
-    wr y = wr_attention(by_hypothesis(v, q), all_k, all_v, v->src_len, t->m.heads, false, 0);
-    return wr_layer_linear(one_behind_the_other(v, y), "out", t->m.dim);
+    wr y = wr_attention(by_hypothesis(&v->at, q), all_k, all_v, v->src_len, t->m.heads, false, 0);
+    return wr_layer_linear(one_behind_the_other(&v->at, y), "out", t->m.dim);
 }
 
 static wr flat_input(wr_graph *g, const char *name, wr_dim B, wr_dim T) {
@@ -308,16 +314,17 @@ static verify_inputs declare_verify(const wr_transformer *t, const wr_transforme
     wr_dim B = wr_sym(g, "B", 1, c->rows, 1), T = wr_sym(g, "T", 1, c->tgt_len, 1);
     int32_t zero = 0;
     int64_t one = 1;
-    verify_inputs v = {.cached = flat_input(g, "cached", B, T),
-                       .fresh = flat_input(g, "fresh", B, T),
-                       .place = wr_input(g, "place", WR_I32, WR_DIMS(M)),
+    flat_rows at = {.fresh = flat_input(g, "fresh", B, T),
+                    .place = wr_input(g, "place", WR_I32, WR_DIMS(M)),
+                    .B = B,
+                    .T = T};
+    verify_inputs v = {.at = at,
+                       .cached = flat_input(g, "cached", B, T),
                        .start = wr_const(g, WR_I32, 1, &one, &zero),
                        .rows = wr_input(g, "rows", WR_I32, WR_DIMS(B)),
                        .src_rows = wr_input(g, "src_rows", WR_I32, WR_DIMS(B)),
                        .src_len = wr_input(g, "src_len", WR_I32, WR_DIMS(B)),
                        .self_len = wr_input(g, "self_len", WR_I32, WR_DIMS(B)),
-                       .B = B,
-                       .T = T,
                        .cache = c};
     v.past = wr_sequence_mask(wr_input(g, "past", WR_I32, WR_DIMS(B)), T, t->dtype);
     v.all = wr_sequence_mask(v.self_len, T, t->dtype);
@@ -331,6 +338,63 @@ wr wr_transformer_verify(const wr_transformer *t, const wr_transformer_cache *c,
     verify_inputs v = declare_verify(t, c, g, M);
     wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
     wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, position));
-    x = cached_layers(t, x, verify_self_block, verify_source_block, &v);
+    x = layers_with(t, x, verify_self_block, verify_source_block, &v);
     return wr_transformer_logits(t, x);
+}
+
+/* ---- candidates with common beginnings ---- */
+
+typedef struct tree_inputs {
+    flat_rows at;
+    wr memory, source, src_len, len; /* [G, S, D]; of the rows: [B], [B], [B] */
+} tree_inputs;
+
+static wr tree_self_block(const wr_transformer *t, wr x, const void *context) {
+    const tree_inputs *c = context;
+    wr q = by_hypothesis(&c->at, wr_layer_linear(x, "q", t->m.dim));
+    wr k = by_hypothesis(&c->at, wr_layer_linear(x, "k", t->m.dim));
+    wr v = by_hypothesis(&c->at, wr_layer_linear(x, "v", t->m.dim));
+    wr y = wr_attention(q, k, v, c->len, t->m.heads, true, 0);
+    return wr_layer_linear(one_behind_the_other(&c->at, y), "out", t->m.dim);
+}
+
+/* Keys and values [G, S, D] of the rows' sources: [B, S, D]. */
+static wr of_rows(const tree_inputs *c, wr x) {
+    wr_dim G = wr_dim_of(x, 0), S = wr_dim_of(x, 1), D = wr_dim_of(x, 2);
+    wr flat = wr_gather(wr_reshape(x, WR_DIMS(G, wr_dim_mul(x.g, S, D))), c->source);
+    return wr_reshape(flat, WR_DIMS(c->at.B, S, D));
+}
+
+static wr tree_source_block(const wr_transformer *t, wr x, const void *context) {
+    const tree_inputs *c = context;
+    wr q = by_hypothesis(&c->at, wr_layer_linear(x, "q", t->m.dim));
+    wr k = of_rows(c, wr_layer_linear(c->memory, "k", t->m.dim));
+    wr v = of_rows(c, wr_layer_linear(c->memory, "v", t->m.dim));
+    wr y = wr_attention(q, k, v, c->src_len, t->m.heads, false, 0);
+    return wr_layer_linear(one_behind_the_other(&c->at, y), "out", t->m.dim);
+}
+
+wr wr_transformer_judge(const wr_transformer *t, wr_graph *g) {
+    wr_dim G = wr_sym(g, "G", 1, 1 << 20, 1), S = wr_sym(g, "S", 1, t->m.max_len, 1);
+    wr_dim B = wr_sym(g, "B", 1, 1 << 20, 1), T = wr_sym(g, "T", 1, t->m.max_len, 1);
+    wr_dim M = wr_sym(g, "M", 1, 1 << 20, 1);
+    wr src_len = wr_input(g, "src_len", WR_I32, WR_DIMS(G));
+    tree_inputs c = {
+        .at = {.fresh = flat_input(g, "fresh", B, T),
+               .place = wr_input(g, "place", WR_I32, WR_DIMS(M)),
+               .B = B,
+               .T = T},
+        .memory = wr_transformer_encode(t, wr_input(g, "src", WR_I32, WR_DIMS(G, S)), src_len),
+        .source = wr_input(g, "source", WR_I32, WR_DIMS(B)),
+        .len = wr_input(g, "len", WR_I32, WR_DIMS(B))};
+    c.src_len = wr_gather(src_len, c.source);
+    wr token = wr_input(g, "token", WR_I32, WR_DIMS(M));
+    wr position = wr_input(g, "position", WR_I32, WR_DIMS(M));
+    wr table = wr_sinusoids(g, t->dtype, t->m.max_len, t->m.dim);
+    wr x = wr_add(wr_transformer_embed(t, token, true), wr_embedding(table, position));
+    x = layers_with(t, x, tree_self_block, tree_source_block, &c);
+    wr logits = wr_transformer_logits(t, x), total = wr_logsumexp(logits);
+    wr all = wr_reshape(logits, WR_DIMS(wr_dim_mul(g, M, wr_n(t->tgt_vocab))));
+    wr said = wr_gather(all, flat_input(g, "said", B, T));
+    return wr_reshape(wr_sub(wr_gather(total, c.at.fresh), said), WR_DIMS(B, T));
 }

@@ -72,4 +72,12 @@ wr wr_transformer_step(const wr_transformer *t, const wr_transformer_cache *c, w
  * other); `rows` [B]: 0, 1, ..; `src_rows` [B] and `src_len` [B] as in a step -> logits [M, V]. */
 wr wr_transformer_verify(const wr_transformer *t, const wr_transformer_cache *c, wr_graph *g);
 
+/* Given targets of G sources, B in all, in one pass. Positions with the same source and the same
+ * words before them are one of M nodes, whatever targets they belong to. Inputs: `src` [G, S],
+ * `src_len` [G]; `source` [B], the targets' sources; `len` [B], words and the end; of the nodes,
+ * `token` [M] (the word before), `position` [M] and `place` [M] (one of the places in [B, T], one
+ * row behind the other); `fresh` [B, T], the nodes of all places; `said` [B, T], node times V plus
+ * the word that is said there -> -log p of these words, [B, T]; behind `len` it is anything. */
+wr wr_transformer_judge(const wr_transformer *t, wr_graph *g);
+
 #endif

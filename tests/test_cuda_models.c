@@ -10,6 +10,7 @@
 
 #include "helpers/two_devices.h"
 #include "models/flowseq_decoder.h"
+#include "models/judge.h"
 #include "models/transformer.h"
 #include "ops/fuse.h"
 
@@ -107,6 +108,33 @@ static void test_transformer_decoding(void **state) {
     }
     for (int i = 0; i < TEST_DEVICES; i++)
         wr_decoder_free(d[i]);
+    test_pair_close(&p);
+}
+
+/* Sources are candidates, too, with and without their last word: they begin alike. */
+static void test_transformer_judging(void **state) {
+    (void)state;
+    if (!EMULATED) skip();
+    test_pair p = test_pair_open(&EMULATOR);
+    wr_transformer t = transformer(WR_F32, WR_RECIPE_NORM_PRE);
+    wr_sentence text[2 * TEST_SOURCES];
+    size_t sentence[2 * TEST_SOURCES];
+    double nll[TEST_DEVICES][2 * TEST_SOURCES];
+    for (size_t i = 0; i < 2 * TEST_SOURCES; i++) {
+        text[i] = test_sources()[i / 2];
+        if (i % 2 == 1 && text[i].n > 0) text[i].n--;
+        sentence[i] = i % 3;
+    }
+    for (int k = 0; k < TEST_DEVICES; k++) {
+        wr_error err = {0};
+        wr_judge *j;
+        test_must(wr_judge_new(&t, p.on[k], &j, &err), &err);
+        test_must(wr_judge_score(j, test_sources(), sentence, text, 2 * TEST_SOURCES, nll[k], &err),
+                  &err);
+        wr_judge_free(j);
+    }
+    for (size_t i = 0; i < 2 * TEST_SOURCES; i++)
+        assert_true(fabs(nll[TEST_CPU][i] - nll[TEST_CUDA][i]) < 1e-5 * nll[TEST_CPU][i]);
     test_pair_close(&p);
 }
 
@@ -242,6 +270,7 @@ int main(void) {
     EMULATED = test_cuda_open(&EMULATOR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_transformer_training), cmocka_unit_test(test_transformer_decoding),
-        cmocka_unit_test(test_flowseq_training), cmocka_unit_test(test_flowseq_decoding)};
+        cmocka_unit_test(test_transformer_judging), cmocka_unit_test(test_flowseq_training),
+        cmocka_unit_test(test_flowseq_decoding)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

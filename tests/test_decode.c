@@ -425,16 +425,6 @@ static void expect_error(const test_rig *r, wr_sentence src, wr_search_options o
     test_assert_refused(status, &err, &out, part);
 }
 
-static void poison_parameter(test_rig *r) {
-    wr_error err = {0};
-    int at = wr_session_find(r->session, "decoder.norm.gain");
-    assert_true(at >= 0);
-    float bad[TEST_DIM];
-    for (int i = 0; i < TEST_DIM; i++)
-        bad[i] = NAN;
-    assert_int_equal(wr_session_write(r->session, at, bad, &err), WR_OK);
-}
-
 static void test_mistakes_are_named(void **state) {
     (void)state;
     test_rig r = test_rig_open(tiny(WR_F32, WR_RECIPE_NORM_PRE), 4, 1);
@@ -467,7 +457,7 @@ static void test_mistakes_are_named(void **state) {
     wr_translations out =
         test_rig_search(&r, &src, 1, &good); /* mistakes leave the decoder usable */
     wr_translations_free(&out);
-    poison_parameter(&r);
+    test_rig_poison(&r);
     expect_error(&r, src, good, "not finite");
     test_rig_close(&r);
 }

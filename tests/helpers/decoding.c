@@ -306,6 +306,16 @@ void test_rig_close(test_rig *r) {
     wr_session_free(r->session);
 }
 
+void test_rig_poison(const test_rig *r) {
+    wr_error err = {0};
+    int at = wr_session_find(r->session, "decoder.norm.gain");
+    assert_true(at >= 0);
+    float bad[TEST_DIM];
+    for (int i = 0; i < TEST_DIM; i++)
+        bad[i] = NAN;
+    test_must(wr_session_write(r->session, at, bad, &err), &err);
+}
+
 wr_translations test_rig_search(const test_rig *r, const wr_sentence *src, size_t n,
                                 const wr_search_options *o) {
     wr_error err = {0};

@@ -111,6 +111,9 @@ typedef struct test_rig {
 test_rig test_rig_open(wr_transformer t, uint64_t seed, int threads);
 void test_rig_close(test_rig *r);
 
+/* Parameters of an f32 model that is already compiled become undefined. */
+void test_rig_poison(const test_rig *r);
+
 /* wr_search(); the caller frees the result. */
 wr_translations test_rig_search(const test_rig *r, const wr_sentence *src, size_t n,
                                 const wr_search_options *o);
