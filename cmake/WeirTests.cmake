@@ -94,3 +94,5 @@ weir_add_emulator_tests()
 
 weir_add_test(lengths style 60 bash ${CMAKE_SOURCE_DIR}/tests/check_lengths.sh
   ${CMAKE_SOURCE_DIR})
+weir_add_test(format style 120 bash ${CMAKE_SOURCE_DIR}/tests/check_format.sh ${CMAKE_SOURCE_DIR})
+set_tests_properties(format PROPERTIES SKIP_RETURN_CODE 77)

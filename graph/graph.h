@@ -183,7 +183,7 @@ wr_dims *wr_graph_dims(const wr_graph *g);
 void wr_scope_path(const wr_graph *g, uint32_t scope, wr_str *out);
 uint32_t wr_scope_parent(const wr_graph *g, uint32_t scope);
 const char *wr_scope_name(const wr_graph *g, uint32_t scope);
-bool wr_scope_is_recomputed(const wr_graph *g, uint32_t scope); /* itself or a parent */
+bool wr_scope_is_recomputed(const wr_graph *g, uint32_t scope);      /* itself or a parent */
 bool wr_scope_results_recomputed(const wr_graph *g, uint32_t scope); /* wr_scope_recompute_all */
 /* "dec.layer3.W f32 [512, 256] from models/x.c:12 parameter" */
 void wr_node_describe(const wr_graph *g, uint32_t id, wr_str *out);

@@ -22,7 +22,7 @@ struct wr_graph {
     uint32_t scope; /* where new nodes go */
     wr_derivation derivation;
     struct wr__tracer *tracer; /* NULL: no traces are recorded */
-    uint32_t *rebuilt; /* per node: what the backward part reads instead, 0: nothing else */
+    uint32_t *rebuilt;         /* per node: what the backward part reads instead, 0: nothing else */
     size_t n_rebuilt;
 };
 
@@ -56,8 +56,9 @@ void wr__out_of_memory(wr_graph *g);
 
 /* ---- traces (trace.c, trace_print.c) ---- */
 
-/* What a node's `loc` refers to, interned: the source line, and the stack of its callers as interned
- * program counters (0: not recorded). Copies and derived nodes keep it by keeping `loc`. */
+/* What a node's `loc` refers to, interned: the source line, and the stack of its callers as
+ * interned program counters (0: not recorded). Copies and derived nodes keep it by keeping `loc`.
+ */
 typedef struct wr__place {
     wr_loc loc;
     uint32_t trace;

@@ -22,6 +22,12 @@ typedef struct wr__scope {
     bool recompute, results_too; /* results_too: also what other scopes read */
 } wr__scope;
 
+/* What nodes refer to by index: bodies of loops. */
+typedef struct wr__kept {
+    void *object;
+    void (*release)(void *object);
+} wr__kept;
+
 /* Dims, strings, locations and scopes of a family of graphs. Counted references. */
 typedef struct wr__shared {
     int refs;
@@ -30,10 +36,7 @@ typedef struct wr__shared {
     wr__scope *scope;
     size_t n_scopes, cap_scopes;
     int64_t next_stream;
-    struct wr__kept {
-        void *object;
-        void (*release)(void *object);
-    } *kept; /* what nodes refer to by index: bodies of loops */
+    wr__kept *kept;
     size_t n_kept, cap_kept;
     struct wr__symbols *symbols; /* for chains of callers, opened by the first message */
 } wr__shared;

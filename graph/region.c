@@ -191,7 +191,7 @@ int wr_graph_keep(wr_graph *g, void *object, void (*release)(void *object), int 
         release(object);
         return -1;
     }
-    s->kept[s->n_kept] = (struct wr__kept){object, release};
+    s->kept[s->n_kept] = (wr__kept){object, release};
     s->refs -= references;
     return (int)s->n_kept++;
 }

@@ -77,10 +77,10 @@ typedef struct wr_weight_normed {
 } wr_weight_normed;
 
 /* x [N, T, in] -> [N, T, out] through `v` [in, out], normal with deviation 0.05, lengths `g` [out]
- * and `b` [out]. In mode WR_START_PARAMS, g becomes the norms of v. In mode WR_START_DATA the output
- * is rescaled and shifted to mean 0 and deviation `scale` per channel, over all N T rows with x set
- * to 0 where the mask is (N T >= 2, deviation over N T - 1, 1e-6 added): g and b get the values
- * that do so, and the result is computed from them. */
+ * and `b` [out]. In mode WR_START_PARAMS, g becomes the norms of v. In mode WR_START_DATA the
+ * output is rescaled and shifted to mean 0 and deviation `scale` per channel, over all N T rows
+ * with x set to 0 where the mask is (N T >= 2, deviation over N T - 1, 1e-6 added): g and b get the
+ * values that do so, and the result is computed from them. */
 wr wr_block_weight_normed(wr x, int out, const wr_weight_normed *o);
 
 /* ---- recurrent variants ---- */

@@ -379,10 +379,11 @@ static wr_status words_of(wr_flowseq_decoder *d, const wr__flowseq_rows *r, cons
     for (int32_t i = 0; i < r->n; i++)
         for (int32_t t = 0; t < r->len[i]; t++)
             if (id[(size_t)i * (size_t)r->T + (size_t)t] == WR_PAD_ID)
-                return wr_fail(err, WR_ERR_INPUT,
-                               "the model's output is not finite; its parameters hold infinite or "
-                               "undefined numbers, or its prior cannot be inverted (--trap-nan names "
-                               "the row)");
+                return wr_fail(
+                    err, WR_ERR_INPUT,
+                    "the model's output is not finite; its parameters hold infinite or "
+                    "undefined numbers, or its prior cannot be inverted (--trap-nan names "
+                    "the row)");
     *words = id;
     return WR_OK;
 }

@@ -11,8 +11,8 @@
 
 typedef enum wr_start_mode {
     WR_START_PARAMS, /* lengths of weight-normalised matrices become the norms of their directions;
-                     * needs no data: inputs that only the model's values read need no feed */
-    WR_START_DATA   /* outputs of layers get a wanted deviation on the batch that is fed */
+                      * needs no data: inputs that only the model's values read need no feed */
+    WR_START_DATA    /* outputs of layers get a wanted deviation on the batch that is fed */
 } wr_start_mode;
 
 typedef struct wr_start {
