@@ -195,7 +195,7 @@ static wr_status reserve(judging *s, tree *t, wr_error *err) {
 }
 
 static void fill_source(const tree *t, size_t g, const wr_sentence *src) {
-    memcpy(t->src + g * t->S, src->id, src->n * sizeof *src->id);
+    if (src->n > 0) memcpy(t->src + g * t->S, src->id, src->n * sizeof *src->id);
     t->src[g * t->S + src->n] = WR_EOS_ID;
     t->src_len[g] = (int32_t)src->n + 1;
 }
