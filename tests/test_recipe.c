@@ -854,6 +854,20 @@ static void test_nearest(void **state) {
     }
 }
 
+/* As its head says: nat-small is trained once for each objective. */
+static void test_objectives_of_nat_small(void **state) {
+    (void)state;
+    const char *const sets[] = {"objective.name=ce",  "objective.name=axe",  "objective.name=oaxe",
+                                "objective.name=ctc", "objective.name=cmlm", "objective.name=glat"};
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        wr_error err = {0};
+        wr_recipe r;
+        if (wr_recipe_load(WEIR_SOURCE_DIR "/recipes/nat-small.yaml", &sets[i], 1, &r, &err) !=
+            WR_OK)
+            fail_msg("%s", err.text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_messages),
@@ -873,6 +887,7 @@ int main(void) {
         cmocka_unit_test(test_broken_bytes),
         cmocka_unit_test(test_failed_allocations),
         cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_objectives_of_nat_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
